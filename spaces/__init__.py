@@ -1,0 +1,43 @@
+"""Search spaces: what an architecture is.
+
+An architecture is a row of small integers, a batch a C-contiguous ``int8[n, L]`` matrix; a
+`SearchSpace` gives meaning to rows. `get` returns a space by name, `names` lists them.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "OPERATIONS",
+    "BenchmarkFormatError",
+    "CellGraphs",
+    "Genotypes",
+    "InvalidGenotypeError",
+    "MissingExtraError",
+    "NASBench101",
+    "NASBench201",
+    "SearchSpace",
+    "Seed",
+    "TauzeroError",
+    "UnknownNameError",
+    "as_generator",
+    "get",
+    "names",
+    "operation_code",
+    "unknown_name",
+]
+
+from tauzero.spaces._graphs import CellGraphs
+from tauzero.spaces._operations import OPERATIONS, operation_code
+from tauzero.spaces._random import Seed, as_generator
+from tauzero.spaces._registry import get, names
+from tauzero.spaces.base import Genotypes, SearchSpace
+from tauzero.spaces.errors import (
+    BenchmarkFormatError,
+    InvalidGenotypeError,
+    MissingExtraError,
+    TauzeroError,
+    UnknownNameError,
+    unknown_name,
+)
+from tauzero.spaces.nasbench101 import NASBench101
+from tauzero.spaces.nasbench201 import NASBench201
