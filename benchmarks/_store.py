@@ -1,0 +1,175 @@
+"""The store of a table: one Arrow IPC file, uncompressed, so that columns are views on the mapped file."""
+
+from __future__ import annotations
+
+__all__ = ["SCHEMA_VERSION", "is_store", "read_store", "write_store"]
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tauzero.benchmarks._files import atomic_path
+from tauzero.benchmarks._table import Column, Table
+from tauzero.spaces import BenchmarkFormatError
+
+#: Version of the layout; a reader refuses any other.
+SCHEMA_VERSION = 1
+
+_MAGIC = b"ARROW1"
+_FORMAT = "tauzero benchmark table"
+_KEY = b"tauzero"
+_INDEX = "index"
+_REMEDY = "Import the table again: `tauzero benchmarks import NAME PATH`."
+
+
+def is_store(path: Path) -> bool:
+    """Whether a file begins like an Arrow IPC file (it may still be truncated or foreign)."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        return stream.read(len(_MAGIC)) == _MAGIC
+
+
+def write_store(table: Table, path: Path) -> Path:
+    """Write a table as a store, all or nothing.
+
+    Parameters
+    ----------
+    table
+        What to write; its shape and values are checked first.
+    path
+        The file; its folder is created.
+
+    Raises
+    ------
+    BenchmarkFormatError
+        If the table has impossible values or does not fit its space.
+    UnwritableFolderError
+        If the file cannot be written there.
+    """
+    import pyarrow as pa
+
+    table.check_shape()
+    for column in table.columns:
+        column.check()
+    header = {
+        "format": _FORMAT,
+        "version": SCHEMA_VERSION,
+        "name": table.name,
+        "space": table.space,
+        "rows": table.rows,
+        "licence": table.licence,
+        "provenance": table.provenance,
+        "columns": [
+            {
+                "name": c.name,
+                "dataset": c.dataset,
+                "metric": c.metric,
+                "epoch": c.epoch,
+                "run": c.run,
+                "unit": c.unit,
+                "description": c.description,
+            }
+            for c in table.columns
+        ],
+    }
+    arrays = {c.name: np.ascontiguousarray(c.values) for c in table.columns}
+    if table.index is not None:
+        arrays = {_INDEX: table.index, **arrays}
+    fields = [pa.field(name, pa.from_numpy_dtype(a.dtype), nullable=False) for name, a in arrays.items()]
+    schema = pa.schema(fields, metadata={_KEY: json.dumps(header, sort_keys=True).encode()})
+    batch = pa.record_batch([pa.array(a, from_pandas=False) for a in arrays.values()], schema=schema)
+    with atomic_path(path) as temporary, pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, schema) as out:
+        out.write_batch(batch)
+    return path
+
+
+def read_store(path: Path) -> Table:
+    """Map a store into memory; columns are read when they are first used.
+
+    Raises
+    ------
+    BenchmarkFormatError
+        If the file is truncated, foreign, of another version or does not fit its space; the message
+        names the file and the remedy.
+    """
+    import pyarrow as pa
+
+    try:
+        with pa.memory_map(str(path)) as source:
+            reader = pa.ipc.open_file(source)
+            header = _header(path, reader.schema)
+            if reader.num_record_batches != 1:
+                raise _foreign(path, f"it has {reader.num_record_batches} record batches instead of 1")
+            batch = reader.get_batch(0)
+            batch.validate()
+            arrays = {name: batch.column(i).to_numpy(zero_copy_only=True) for i, name in enumerate(reader.schema.names)}
+    except (pa.ArrowException, OSError) as error:
+        raise BenchmarkFormatError(
+            f"Cannot read the table '{path}': it is truncated, damaged or no Arrow file ({_first_line(error)}). "
+            f"{_REMEDY}"
+        ) from error
+    table = _assemble(path, header, arrays)
+    try:
+        table.check_shape()
+    except BenchmarkFormatError as error:
+        raise BenchmarkFormatError(f"Cannot use the table '{path}': {error} {_REMEDY}") from error
+    if table.rows != header["rows"]:
+        raise _foreign(path, f"it has {table.rows} rows where its header says {header['rows']}")
+    return table
+
+
+def _assemble(path: Path, header: dict[str, Any], arrays: dict[str, Any]) -> Table:
+    try:
+        return Table(
+            name=str(header["name"]),
+            space=str(header["space"]),
+            columns=tuple(
+                Column(
+                    dataset=str(c["dataset"]),
+                    metric=str(c["metric"]),
+                    epoch=None if c["epoch"] is None else int(c["epoch"]),
+                    run=None if c["run"] is None else int(c["run"]),
+                    unit=str(c["unit"]),
+                    values=arrays[c["name"]],
+                    description=str(c["description"]),
+                )
+                for c in header["columns"]
+            ),
+            licence=str(header["licence"]),
+            provenance=dict(header["provenance"]),
+            index=arrays.get(_INDEX),
+            path=path,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise _foreign(path, f"its description is incomplete ({error!r})") from error
+
+
+def _header(path: Path, schema: Any) -> dict[str, Any]:
+    raw = (schema.metadata or {}).get(_KEY)
+    if raw is None:
+        raise _foreign(path, "it is an Arrow file of another program")
+    try:
+        header = json.loads(raw)
+    except ValueError as error:
+        raise _foreign(path, "its description is not JSON") from error
+    if not isinstance(header, dict) or header.get("format") != _FORMAT:
+        raise _foreign(path, f"its description is not that of a {_FORMAT}")
+    version = header.get("version")
+    if version != SCHEMA_VERSION:
+        newer = isinstance(version, int) and version > SCHEMA_VERSION
+        raise BenchmarkFormatError(
+            f"The table '{path}' has schema version {version!r}; this tauzero reads version {SCHEMA_VERSION}. "
+            + ("Update tauzero (`pip install -U tauzero`), or import the table again." if newer else _REMEDY)
+        )
+    return header
+
+
+def _foreign(path: Path, reason: str) -> BenchmarkFormatError:
+    return BenchmarkFormatError(f"'{path}' is not a table of tauzero: {reason}. {_REMEDY}")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0].rstrip(".")
