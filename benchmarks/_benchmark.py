@@ -23,6 +23,10 @@ _SECONDS = "training_seconds"
 _PREFERRED = ("test_accuracy", "validation_accuracy")
 
 
+def _is_integer(value: object) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
 def _reopen(path: Path) -> Benchmark:
     return Benchmark(read_store(path))
 
@@ -319,7 +323,7 @@ class Benchmark:
         chosen = self._dataset(dataset)
         wanted = self._metric(chosen, metric)
         budget = self._epoch(chosen, wanted, epoch)
-        if seed is not None and (isinstance(seed, bool) or (chosen, wanted, budget, seed) not in self._columns):
+        if seed is not None and not (_is_integer(seed) and (chosen, wanted, budget, seed) in self._columns):
             runs = self.runs(chosen, wanted, budget)
             at = "" if budget is None else f" after {budget} epochs"
             what = f"{wanted} on {chosen}{at}"
@@ -345,7 +349,7 @@ class Benchmark:
     def _metric(self, dataset: str, metric: str | None) -> str:
         if metric is None:
             return self.default_metric
-        if (dataset, metric) not in self._metric_epochs:
+        if not isinstance(metric, str) or (dataset, metric) not in self._metric_epochs:
             error = unknown_name(f"metric of {self.name} on {dataset}", metric, self.metrics(dataset))
             if metric != "test_accuracy":
                 raise error
@@ -367,12 +371,12 @@ class Benchmark:
 
     def _epoch(self, dataset: str, metric: str, epoch: int | None) -> int | None:
         longest = self._metric_epochs[dataset, metric]
-        if epoch is None or epoch == longest:
+        if epoch is None:
             return longest
         known = self.epochs(dataset, metric)
         if not known:
             raise UnknownNameError(f"{metric} needs no training: leave epoch=None. Got epoch={epoch!r}.")
-        if isinstance(epoch, bool) or epoch not in known:
+        if not _is_integer(epoch) or epoch not in known:
             raise UnknownNameError(
                 f"Unknown epoch {epoch!r} of {metric} on {dataset}. Known: {', '.join(map(str, known))}."
             )

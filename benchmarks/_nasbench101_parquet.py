@@ -103,7 +103,6 @@ def read(path: Path, progress: Progress) -> Table:
     if side.is_file():
         columns += _fidelities(side, order)
         files.append(file_digest(side))
-    progress(1.0, "done")
     return Table(
         name="nasbench101",
         space=space.name,

@@ -92,7 +92,6 @@ def read(path: Path, progress: Progress) -> Table:
             budgets = tuple(sorted({c.epoch for c in columns if c.dataset == dataset and c.epoch is not None}))
             columns += time_columns(dataset, data[f"train_time_s_{d}"].astype(np.float32), budgets)
     columns += size_columns(genotypes[order])
-    progress(1.0, "done")
     return Table(
         name="nasbench201",
         space=space.name,

@@ -137,7 +137,6 @@ def read(path: Path, progress: Progress) -> Table:
         latency = first["latency"][order]
         columns.append(Column(dataset, "latency_seconds", None, None, "seconds", latency, "one batch, as published"))
         columns += time_columns(dataset, first["train_time"][order], (200,))
-    progress(1.0, "done")
     return Table(
         name="nasbench201",
         space=space.name,
