@@ -1,0 +1,265 @@
+"""Judging surrogates: every model, training set size and seed under one named protocol."""
+
+from __future__ import annotations
+
+__all__ = ["EvaluationResult", "evaluate"]
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tauzero.evaluation.metrics import kendall_tau, mae, n_at_k, noise_ceiling, precision_at_k, r2, spearman
+from tauzero.evaluation.splits import PROTOCOLS, protocol_split
+from tauzero.search._studies import fresh_surrogate, in_parallel, seed_list, surrogate_label
+from tauzero.spaces import SearchSpace, unknown_name
+
+if TYPE_CHECKING:
+    from tauzero.benchmarks import Benchmark
+
+#: What is measured for every seed; each has a mean and a standard deviation in a row of the result.
+_MEASURES = ("tau", "tau_unseen", "spearman", "p_at_1", "n_at_10", "r2", "mae", "fit_s", "predict_s")
+
+
+@dataclass(frozen=True, eq=False)
+class EvaluationResult:
+    """How well surrogates rank a table under a protocol.
+
+    Attributes
+    ----------
+    benchmark, space, dataset, metric, protocol
+        What was judged.
+    rows
+        One dictionary per model and training set size, in that order: ``model``, ``train`` (rows),
+        ``test`` (mean number of judged rows), ``seeds`` (how many), and mean and standard deviation
+        over seeds (``…_std``, n − 1 in the denominator, 0.0 for one seed) of
+
+        - ``tau``, ``spearman``: rank correlations on all judged rows;
+        - ``tau_unseen``: tau on the judged rows whose network has no copy in the training set, None
+          if there are none: its distance from ``tau`` is what duplicates give away;
+        - ``p_at_1``: precision at the best 1 %; ``n_at_10``: true rank of the best of the 10 predicted best;
+        - ``r2``, ``mae``: on the scale of the metric;
+        - ``fit_s``, ``predict_s``: wall seconds on this machine.
+    per_seed
+        One dictionary per model, training set size and seed with the same measures.
+    splits
+        One sentence per training set size (of the first seed): who trains, who is judged.
+    noise_ceiling
+        Kendall tau between independent training runs of the table, see `noise_ceiling`; None if it has none.
+    noise_ceiling_metric
+        Which metric's runs these were: `metric`, or ``"validation_accuracy"`` where only that has runs.
+    """
+
+    benchmark: str
+    space: str
+    dataset: str
+    metric: str
+    protocol: str
+    rows: tuple[dict[str, Any], ...]
+    per_seed: tuple[dict[str, Any], ...]
+    splits: tuple[str, ...]
+    noise_ceiling: float | None
+    noise_ceiling_metric: str | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as JSON-able values."""
+        return {
+            "benchmark": self.benchmark,
+            "space": self.space,
+            "dataset": self.dataset,
+            "metric": self.metric,
+            "protocol": self.protocol,
+            "protocol_text": PROTOCOLS[self.protocol],
+            "splits": list(self.splits),
+            "rows": [dict(row) for row in self.rows],
+            "per_seed": [dict(row) for row in self.per_seed],
+            "noise_ceiling": self.noise_ceiling,
+            "noise_ceiling_metric": self.noise_ceiling_metric,
+        }
+
+    def curves(self, measure: str = "tau") -> dict[str, tuple[list[int], list[float], list[float]]]:
+        """Training set sizes, means and standard deviations of a measure for every model, for plots."""
+        if measure not in _MEASURES:
+            raise unknown_name("measure", measure, _MEASURES)
+        lines: dict[str, tuple[list[int], list[float], list[float]]] = {}
+        for row in sorted(self.rows, key=lambda r: int(r["train"])):
+            if row[measure] is None:
+                continue
+            sizes, means, stds = lines.setdefault(row["model"], ([], [], []))
+            sizes.append(row["train"])
+            means.append(row[measure])
+            stds.append(row[f"{measure}_std"])
+        return lines
+
+
+def evaluate(  # noqa: PLR0917 - the order of the command line's arguments
+    benchmark: Benchmark,
+    dataset: str | None = None,
+    protocol: str = "all",
+    train_sizes: int | Sequence[int] = (78, 156, 469),
+    models: str | Any | Sequence[str | Any] | Mapping[str, Any] = "auto",
+    seeds: int | Sequence[int] = 5,
+    *,
+    metric: str | None = None,
+    epoch: int | None = None,
+    n_jobs: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> EvaluationResult:
+    """Fit surrogates on random training sets and judge how they rank architectures.
+
+    All models of one seed and size get the same training set. What is judged on reaches a model only
+    as genotypes to predict, after it has been fitted.
+
+    Parameters
+    ----------
+    benchmark, dataset
+        Table to learn and to judge by; by default its first dataset.
+    protocol
+        ``"all"``, ``"unique"`` or ``"heldout"``: see `protocol_split`.
+    train_sizes
+        Numbers of training architectures.
+    models
+        Names of surrogates or unfitted estimators (which are cloned), one or several; or a mapping
+        from a label to either, or to a pair (name, parameters).
+    seeds
+        How many seeds (0, 1, …), or the seeds; each draws a training set and seeds the models.
+    metric, epoch
+        As in ``Benchmark.query``; by default the table's default metric after the longest training,
+        mean over runs. Architectures without a value are left out.
+    n_jobs
+        Worker processes of joblib; results (other than times) do not depend on it.
+    progress
+        Called with (done, total) fits.
+    """
+    sizes = [train_sizes] if isinstance(train_sizes, int | np.integer) else list(train_sizes)
+    if not sizes:
+        raise ValueError("The 'train_sizes' argument must hold at least one training set size. Got none.")
+    named = _models(models)
+    chosen_seeds = seed_list(seeds)
+    target = metric if metric is not None else benchmark.default_metric
+    y = benchmark.table(dataset, target, epoch=epoch)
+    official = next(d for d in benchmark.datasets if dataset is None or d.lower() == dataset.lower())
+    space = benchmark.space
+    available = np.isfinite(y)
+    # Every size is checked before the first model is fitted.
+    splits = [protocol_split(space, protocol, size, chosen_seeds[0], available=available) for size in sizes]
+    jobs = [(label, size, seed) for label in named for size in sizes for seed in chosen_seeds]
+    measured = in_parallel(_Task(space, y, available, protocol, named), jobs, n_jobs, progress)
+    rows = [
+        _summary(label, size, [m for m in measured if (m["model"], m["train"]) == (label, size)])
+        for label in named
+        for size in dict.fromkeys(int(s) for s in sizes)
+    ]
+    judged = np.zeros(space.size, dtype=np.bool_)
+    judged[splits[0].test] = True
+    ceiling, ceiling_metric = _ceiling(benchmark, official, target, epoch, judged)
+    return EvaluationResult(
+        benchmark=benchmark.name,
+        space=space.name,
+        dataset=official,
+        metric=target,
+        protocol=protocol,
+        rows=tuple(rows),
+        per_seed=tuple(measured),
+        splits=tuple(split.text for split in splits),
+        noise_ceiling=ceiling,
+        noise_ceiling_metric=ceiling_metric,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """Fits and judges one model: what a worker process gets."""
+
+    space: SearchSpace
+    y: npt.NDArray[np.float64]
+    available: npt.NDArray[np.bool_]
+    protocol: str
+    models: dict[str, tuple[str | Any, dict[str, Any]]]
+
+    def __call__(self, job: tuple[str, int, int]) -> dict[str, Any]:
+        label, size, seed = job
+        split = protocol_split(self.space, self.protocol, size, seed, available=self.available)
+        prototype, params = self.models[label]
+        model = fresh_surrogate(prototype, self.space, params, seed)
+        rows = self.space.enumerate()
+        start = time.perf_counter()
+        model.fit(rows[split.train], self.y[split.train])
+        fitted = time.perf_counter()
+        prediction = np.asarray(model.predict(rows[split.test]), dtype=np.float64)
+        done = time.perf_counter()
+        truth = self.y[split.test]
+        new = split.unseen
+        return {
+            "model": label,
+            "train": int(size),
+            "seed": seed,
+            "test": len(truth),
+            "tau": kendall_tau(truth, prediction),
+            "tau_unseen": kendall_tau(truth[new], prediction[new]) if new.sum() > 1 else None,
+            "spearman": spearman(truth, prediction),
+            "p_at_1": precision_at_k(truth, prediction, 0.01),
+            "n_at_10": n_at_k(truth, prediction, min(10, len(truth))),
+            "r2": r2(truth, prediction),
+            "mae": mae(truth, prediction),
+            "fit_s": fitted - start,
+            "predict_s": done - fitted,
+        }
+
+
+def _models(models: Any) -> dict[str, tuple[str | Any, dict[str, Any]]]:
+    """Label → (name or prototype, parameters)."""
+    if isinstance(models, Mapping):
+        pairs = [(str(label), model) for label, model in models.items()]
+    else:
+        several = models if isinstance(models, list | tuple) else [models]
+        pairs = [(surrogate_label(model), model) for model in several]
+    named: dict[str, tuple[str | Any, dict[str, Any]]] = {}
+    for label, model in pairs:
+        if label in named:
+            raise ValueError(f"The model {label!r} is given twice: pass a mapping from labels of your own to models.")
+        prototype, params = model if isinstance(model, tuple) else (model, {})
+        if isinstance(prototype, str):
+            from tauzero import surrogates
+
+            if prototype not in surrogates.names():
+                raise unknown_name("surrogate", prototype, surrogates.names())
+        named[label] = prototype, dict(params)
+    if not named:
+        raise ValueError("The 'models' argument must name at least one surrogate. Got none.")
+    return named
+
+
+def _summary(label: str, size: int, measured: list[dict[str, Any]]) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "model": label,
+        "train": size,
+        "test": float(np.mean([m["test"] for m in measured])),
+        "seeds": len(measured),
+    }
+    for name in _MEASURES:
+        values = [m[name] for m in measured if m[name] is not None]
+        row[name] = float(np.mean(values)) if values else None
+        row[f"{name}_std"] = (float(np.std(values, ddof=1)) if len(values) > 1 else 0.0) if values else None
+    return row
+
+
+def _ceiling(
+    benchmark: Benchmark, dataset: str, metric: str, epoch: int | None, judged: npt.NDArray[np.bool_]
+) -> tuple[float | None, str | None]:
+    """Noise ceiling on the judged rows, from the runs of the metric or else of validation accuracy."""
+    for name in dict.fromkeys((metric, "validation_accuracy")):
+        if name not in benchmark.metrics(dataset):
+            continue
+        budget = epoch if epoch in benchmark.epochs(dataset, name) else None
+        runs = benchmark.runs(dataset, name, budget)
+        if len(runs) < 2:
+            continue
+        values = np.stack([benchmark.table(dataset, name, epoch=budget, seed=run) for run in runs], axis=1)
+        ceiling = noise_ceiling(values[judged])
+        if ceiling is not None:
+            return ceiling, name
+    return None, None

@@ -1,0 +1,34 @@
+"""Search: algorithms by ask/tell, objectives, and the comparison of search on predictions with look-up.
+
+`run` joins an algorithm (`create`, `names`) with an `Objective` and returns a `Trajectory`;
+`compare_prediction_with_lookup` is the study that tauzero is for.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "Algorithm",
+    "ArrayObjective",
+    "Comparison",
+    "Evaluation",
+    "Objective",
+    "RandomSearch",
+    "RegularizedEvolution",
+    "SurrogateObjective",
+    "TableObjective",
+    "Trajectory",
+    "compare_prediction_with_lookup",
+    "create",
+    "names",
+    "register",
+    "run",
+]
+
+from tauzero.search._registry import create, names, register
+from tauzero.search._run import run
+from tauzero.search.base import Algorithm
+from tauzero.search.comparison import Comparison, compare_prediction_with_lookup
+from tauzero.search.objectives import ArrayObjective, Evaluation, Objective, SurrogateObjective, TableObjective
+from tauzero.search.random_search import RandomSearch
+from tauzero.search.regularized_evolution import RegularizedEvolution
+from tauzero.search.trajectory import Trajectory

@@ -1,0 +1,67 @@
+"""The explicit registry of search algorithms: what is listed is tested by the contract suite."""
+
+from __future__ import annotations
+
+__all__ = ["create", "names", "register"]
+
+from typing import Any
+
+from tauzero.search.base import Algorithm
+from tauzero.search.random_search import RandomSearch
+from tauzero.search.regularized_evolution import RegularizedEvolution
+from tauzero.spaces import SearchSpace, Seed, unknown_name
+
+_ALGORITHMS: dict[str, type[Algorithm]] = {}
+
+
+def register(algorithm: type[Algorithm]) -> type[Algorithm]:
+    """Add an algorithm class under its `name`; usable as a decorator.
+
+    Raises
+    ------
+    ValueError
+        If the name is taken.
+    """
+    if algorithm.name in _ALGORITHMS:
+        raise ValueError(
+            f"The search algorithm {algorithm.name!r} is registered already ({_ALGORITHMS[algorithm.name]!r}): "
+            "choose another `name`."
+        )
+    _ALGORITHMS[algorithm.name] = algorithm
+    return algorithm
+
+
+for _algorithm in (RandomSearch, RegularizedEvolution):
+    register(_algorithm)
+
+
+def names() -> list[str]:
+    """Names of all search algorithms, sorted."""
+    return sorted(_ALGORITHMS)
+
+
+def create(name: str, space: SearchSpace | str, seed: Seed, **params: Any) -> Algorithm:
+    """Create a search algorithm.
+
+    Parameters
+    ----------
+    name
+        One of `names`.
+    space
+        A search space or its name.
+    seed
+        A non-negative integer, `SeedSequence` or `Generator`.
+    **params
+        Keyword parameters of the algorithm's class.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such algorithm; the message lists those there are.
+    """
+    if name not in _ALGORITHMS:
+        raise unknown_name("search algorithm", name, _ALGORITHMS)
+    try:
+        return _ALGORITHMS[name](space, seed, **params)
+    except TypeError as error:
+        raise ValueError(f"The parameters {sorted(params)} do not fit the algorithm {name!r}: {error}.") from error
