@@ -99,12 +99,21 @@ def _encode(text: str, encoding: str = "latin1") -> bytes:
     return text.encode("latin1")
 
 
+def _no_bytes() -> bytes:
+    """Stand for ``bytes``, by which protocol 2 writes an empty string of bytes."""
+    return b""
+
+
 _ALLOWED: Final[dict[tuple[str, str], Any]] = {
     ("collections", "OrderedDict"): OrderedDict,
     ("_codecs", "encode"): _encode,
     ("numpy", "dtype"): _DType,
     ("numpy", "ndarray"): "numpy.ndarray",  # only an argument of _reconstruct; not callable on purpose
 }
+for _module in ("builtins", "__builtin__"):  # Python 3 and 2
+    _ALLOWED[_module, "bytes"] = _no_bytes
+    _ALLOWED[_module, "set"] = set
+    _ALLOWED[_module, "frozenset"] = frozenset
 for _module in ("numpy.core", "numpy._core"):  # numpy 2 renamed it
     _ALLOWED[f"{_module}.multiarray", "_reconstruct"] = _reconstruct
     _ALLOWED[f"{_module}.multiarray", "scalar"] = _scalar
