@@ -6,7 +6,7 @@ __all__ = ["installed", "read", "recognises"]
 
 import hashlib
 import zipfile
-from importlib import metadata, util
+from importlib import util
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +161,8 @@ def _version(path: Path) -> str:
         return parts[1] if len(parts) > 1 else ""
     if path != installed():
         return ""
+    from importlib import metadata  # slow to import, and needed once
+
     try:
         return metadata.version(_DISTRIBUTION)
     except metadata.PackageNotFoundError:

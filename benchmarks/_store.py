@@ -5,10 +5,12 @@ from __future__ import annotations
 __all__ = ["SCHEMA_VERSION", "is_store", "read_store", "write_store"]
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from tauzero.benchmarks._files import atomic_path
 from tauzero.benchmarks._table import Column, Table
@@ -21,6 +23,12 @@ _MAGIC = b"ARROW1"
 _FORMAT = "tauzero benchmark table"
 _KEY = b"tauzero"
 _INDEX = "index"
+_DTYPES: dict[str, np.dtype[Any]] = {
+    "float": np.dtype("<f4"),
+    "double": np.dtype("<f8"),
+    "int32": np.dtype("<i4"),
+    "int64": np.dtype("<i8"),
+}
 _REMEDY = "Import the table again: `tauzero benchmarks import NAME PATH`."
 
 
@@ -32,7 +40,7 @@ def is_store(path: Path) -> bool:
         return stream.read(len(_MAGIC)) == _MAGIC
 
 
-def write_store(table: Table, path: Path) -> Path:
+def write_store(table: Table, path: str | os.PathLike[str]) -> Path:
     """Write a table as a store, all or nothing.
 
     Parameters
@@ -51,6 +59,7 @@ def write_store(table: Table, path: Path) -> Path:
     """
     import pyarrow as pa
 
+    target = Path(path)
     table.check_shape()
     for column in table.columns:
         column.check()
@@ -75,18 +84,24 @@ def write_store(table: Table, path: Path) -> Path:
             for c in table.columns
         ],
     }
-    arrays = {c.name: np.ascontiguousarray(c.values) for c in table.columns}
+    arrays = {c.name: np.ascontiguousarray(c.values, dtype=c.values.dtype.newbyteorder("<")) for c in table.columns}
     if table.index is not None:
         arrays = {_INDEX: table.index, **arrays}
     fields = [pa.field(name, pa.from_numpy_dtype(a.dtype), nullable=False) for name, a in arrays.items()]
     schema = pa.schema(fields, metadata={_KEY: json.dumps(header, sort_keys=True).encode()})
-    batch = pa.record_batch([pa.array(a, from_pandas=False) for a in arrays.values()], schema=schema)
-    with atomic_path(path) as temporary, pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, schema) as out:
+    # `pa.array` and `to_numpy` would import pandas, which takes half a second; buffers need neither.
+    columns = [pa.Array.from_buffers(f.type, table.rows, [None, pa.py_buffer(arrays[f.name])]) for f in fields]
+    batch = pa.record_batch(columns, schema=schema)
+    with (
+        atomic_path(target) as temporary,
+        pa.OSFile(str(temporary), "wb") as sink,
+        pa.ipc.new_file(sink, schema) as out,
+    ):
         out.write_batch(batch)
-    return path
+    return target
 
 
-def read_store(path: Path) -> Table:
+def read_store(path: str | os.PathLike[str]) -> Table:
     """Map a store into memory; columns are read when they are first used.
 
     Raises
@@ -97,28 +112,39 @@ def read_store(path: Path) -> Table:
     """
     import pyarrow as pa
 
+    # Absolute, because a benchmark that is sent to another process is reopened there.
+    file = Path(path).absolute()
     try:
-        with pa.memory_map(str(path)) as source:
+        with pa.memory_map(str(file)) as source:
             reader = pa.ipc.open_file(source)
-            header = _header(path, reader.schema)
+            header = _header(file, reader.schema)
             if reader.num_record_batches != 1:
-                raise _foreign(path, f"it has {reader.num_record_batches} record batches instead of 1")
+                raise _foreign(file, f"it has {reader.num_record_batches} record batches instead of 1")
             batch = reader.get_batch(0)
             batch.validate()
-            arrays = {name: batch.column(i).to_numpy(zero_copy_only=True) for i, name in enumerate(reader.schema.names)}
+            arrays = {name: _view(file, name, batch.column(i)) for i, name in enumerate(reader.schema.names)}
     except (pa.ArrowException, OSError) as error:
         raise BenchmarkFormatError(
-            f"Cannot read the table '{path}': it is truncated, damaged or no Arrow file ({_first_line(error)}). "
+            f"Cannot read the table '{file}': it is truncated, damaged or no Arrow file ({_first_line(error)}). "
             f"{_REMEDY}"
         ) from error
-    table = _assemble(path, header, arrays)
+    table = _assemble(file, header, arrays)
     try:
         table.check_shape()
     except BenchmarkFormatError as error:
-        raise BenchmarkFormatError(f"Cannot use the table '{path}': {error} {_REMEDY}") from error
+        raise BenchmarkFormatError(f"Cannot use the table '{file}': {error} {_REMEDY}") from error
     if table.rows != header["rows"]:
-        raise _foreign(path, f"it has {table.rows} rows where its header says {header['rows']}")
+        raise _foreign(file, f"it has {table.rows} rows where its header says {header['rows']}")
     return table
+
+
+def _view(path: Path, name: str, column: Any) -> npt.NDArray[Any]:
+    """Look at a column without copying it, as an array that cannot be written to."""
+    dtype = _DTYPES.get(str(column.type))
+    if dtype is None or column.null_count:
+        raise _foreign(path, f"its column {name!r} has the type {column.type} or empty cells")
+    start = column.offset * dtype.itemsize
+    return np.frombuffer(memoryview(column.buffers()[1]), dtype=dtype, count=len(column), offset=start)
 
 
 def _assemble(path: Path, header: dict[str, Any], arrays: dict[str, Any]) -> Table:

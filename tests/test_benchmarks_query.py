@@ -391,3 +391,24 @@ def test_import_of_the_room_is_light() -> None:
         "assert not {'pyarrow', 'pandas', 'torch', 'scipy', 'sklearn'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env=os.environ)
+
+
+def test_opening_and_asking_need_no_pandas(store: Path) -> None:
+    """pyarrow's conversions to numpy import pandas, half a second and 80 MB: columns are mapped without them."""
+    code = (
+        "import sys, tauzero.benchmarks as b\n"
+        "t = b.load('nasbench201', sys.argv[1])\n"
+        "t.query(t.space.sample(3, 0)), t.info()\n"
+        "assert not {'pandas', 'torch', 'scipy', 'sklearn'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(store)], check=True, env=os.environ)
+
+
+def test_relative_path_survives_a_change_of_folder(
+    table: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_store(table, "nasbench201.arrow")
+    data = pickle.dumps(benchmarks.load("nasbench201", "nasbench201.arrow"))
+    monkeypatch.chdir("/")
+    assert pickle.loads(data).query_index([1], metric="parameters")[0] == 2**25 + 1
