@@ -1,0 +1,117 @@
+"""The room's functions: one network from a row, counts for whole spaces."""
+
+from __future__ import annotations
+
+__all__ = ["build", "count_flops", "count_parameters"]
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from tauzero import spaces
+from tauzero.networks._datasets import DatasetShape, dataset_shape
+from tauzero.networks._initialise import generator_from, initialise
+from tauzero.networks._registry import family
+from tauzero.networks.base import CellNetwork
+from tauzero.spaces import SearchSpace
+
+
+def build(
+    space: str | SearchSpace,
+    row: npt.ArrayLike,
+    num_classes: int = 10,
+    seed: int | torch.Generator | None = None,
+    *,
+    batch_norm: bool = True,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> CellNetwork:
+    """Build the untrained network of one architecture, in training mode, as its benchmark trained it.
+
+    Parameters
+    ----------
+    space
+        Name of a search space, or the space.
+    row
+        The architecture, ``int8[L]`` or ``int8[1, L]``.
+    num_classes
+        Width of the classifier.
+    seed
+        Where the initial weights come from: an integer, a CPU `torch.Generator` (which is advanced), or None
+        for a fresh seed. PyTorch's default initialisation; its global generator is neither read nor changed.
+    batch_norm
+        False replaces every batch normalisation by the identity without parameters.
+    device, dtype
+        Where and in which precision the network ends up; weights are drawn in `dtype` on the CPU, so
+        that a seed means the same weights on every device.
+
+    Raises
+    ------
+    UnknownNameError
+        If the space has no networks.
+    InvalidGenotypeError
+        If `row` is not one architecture of the space.
+
+    Examples
+    --------
+    >>> from tauzero import networks
+    >>> network = networks.build("nasbench201", [3, 3, 3, 3, 3, 3], seed=0)
+    >>> sum(p.numel() for p in network.parameters())
+    1531546
+    """
+    the_space = spaces.get(space)
+    builder = family(the_space)
+    array = np.asarray(row)
+    rows = the_space.validate(array[None] if array.ndim == 1 else array)
+    if len(rows) != 1:
+        raise spaces.InvalidGenotypeError(f"`networks.build` takes one architecture. Got {len(rows)} rows.")
+    if isinstance(num_classes, bool) or not isinstance(num_classes, int | np.integer) or num_classes < 1:
+        raise ValueError(f"The 'num_classes' argument must be a positive integer. Got {num_classes!r}.")
+    network = builder.build(rows[0], int(num_classes), batch_norm=batch_norm, dtype=dtype)
+    initialise(network, generator_from(seed))
+    return network if torch.device(device).type == "cpu" else network.to(device)
+
+
+def count_parameters(
+    space: str | SearchSpace,
+    genotypes: npt.ArrayLike,
+    dataset: str | int | DatasetShape = "cifar10",
+) -> npt.NDArray[np.int64]:
+    """Trainable parameters of each architecture's network, ``int64[n]``, without building any.
+
+    Parameters
+    ----------
+    space
+        Name of a search space, or the space.
+    genotypes
+        ``int8[n, L]``.
+    dataset
+        A data set's name, a number of classes or a `DatasetShape`; the classifier depends on it.
+
+    Notes
+    -----
+    As in the benchmarks, operations that cannot influence the output count.
+
+    Examples
+    --------
+    >>> from tauzero import networks, spaces
+    >>> networks.count_parameters("nasbench201", spaces.get("nasbench201").enumerate()[:1])
+    array([129306])
+    """
+    the_space = spaces.get(space)
+    return family(the_space).count_parameters(the_space.validate(genotypes), dataset_shape(dataset).num_classes)
+
+
+def count_flops(
+    space: str | SearchSpace,
+    genotypes: npt.ArrayLike,
+    dataset: str | int | DatasetShape = "cifar10",
+) -> npt.NDArray[np.int64]:
+    """Multiply-adds of one image's forward pass (a multiply-add counts 1), ``int64[n]``, without building any.
+
+    Parameters and notes as for `count_parameters`; the image size depends on the data set too (a bare
+    number of classes means 32×32 pixels). What is counted follows the benchmark: for NAS-Bench-201
+    convolutions and the linear layer with its bias, neither batch norm nor pooling.
+    """
+    the_space = spaces.get(space)
+    return family(the_space).count_flops(the_space.validate(genotypes), dataset_shape(dataset))

@@ -1,0 +1,32 @@
+"""The explicit registry: which spaces have networks."""
+
+from __future__ import annotations
+
+__all__ = ["family", "names"]
+
+from tauzero.networks.base import NetworkFamily
+from tauzero.networks.nasbench201 import NASBench201Family
+from tauzero.spaces import SearchSpace, unknown_name
+
+_FAMILIES: dict[str, NetworkFamily] = {
+    NASBench201Family.space: NASBench201Family(),
+}
+
+
+def names() -> list[str]:
+    """Names of the spaces whose networks can be built, sorted."""
+    return sorted(_FAMILIES)
+
+
+def family(space: str | SearchSpace) -> NetworkFamily:
+    """Return the network family of a space.
+
+    Raises
+    ------
+    UnknownNameError
+        If the space has no networks; the message lists those that have.
+    """
+    name = space.name if isinstance(space, SearchSpace) else space
+    if name not in _FAMILIES:
+        raise unknown_name("space with networks", name, _FAMILIES)
+    return _FAMILIES[name]

@@ -1,0 +1,14 @@
+"""Zero-cost proxies: scores of untrained networks that correlate with trained accuracy.
+
+`score` scores architectures with any number of proxies, `names` lists those there are. Each proxy is one
+file and one line in the registry; formulas and conventions stand in ``docs/proxies.md``.
+"""
+
+from __future__ import annotations
+
+__all__ = ["Proxy", "Work", "get", "images", "names", "score"]
+
+from tauzero.proxies._images import images
+from tauzero.proxies._registry import get, names
+from tauzero.proxies._score import score
+from tauzero.proxies.base import Proxy, Work
