@@ -46,17 +46,15 @@ def fit(
     import numpy as np
 
     from tauzero import benchmarks, surrogates
-    from tauzero.spaces import as_generator
+    from tauzero.evaluation import protocol_split
 
     table = benchmarks.load(benchmark, source)
     dataset = dataset_of(table, dataset)
     metric = metric if metric is not None else table.default_metric
     space = table.space
     values = table.table(dataset, metric)
-    known = np.flatnonzero(np.isfinite(values))
-    if train > len(known):
-        fail(f"--train {train} asks for more architectures than the {len(known):,} of the table.")
-    chosen = as_generator(seed).choice(known, train, replace=False)
+    known = np.isfinite(values)
+    chosen = protocol_split(space, "all", train, seed, available=known).train
 
     start = perf_counter()
     surrogate = surrogates.create(model, space, random_state=seed)
@@ -75,7 +73,7 @@ def fit(
         "fit_s": fit_s,
     }
     if check:
-        others = np.setdiff1d(known, chosen)
+        others = np.setdiff1d(np.flatnonzero(known), chosen)
         payload |= _judge(surrogate, space.enumerate()[others], values[others])
     facts = [[name, str(value) if isinstance(value, Path) else value] for name, value in payload.items()]
     emit(payload, as_json, make_table("Fitted surrogate", ["property", "value"], facts))

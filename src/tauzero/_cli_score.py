@@ -64,18 +64,34 @@ def score(
     start = perf_counter()
     target = out / _FILE if out is not None else None
     frames = _resume(target, settings, found.index(genotypes).tolist())
-    done = sum(len(frame) for frame in frames)
+    saved = done = sum(len(frame) for frame in frames)
     written = monotonic()
-    with progress_bar("scoring") as progress:
-        while done < len(genotypes):
-            part = genotypes[done : done + _CHUNK]
-            frames.append(room.score(found, part, names, data, device, seed, batch_size=batch_size, dataset=dataset))
-            done += len(part)
-            if progress is not None:
-                progress(done, len(genotypes))
-            if target is not None and (done == len(genotypes) or monotonic() - written > _WRITE_EVERY):
-                _write(target, settings, pd.concat(frames, ignore_index=True))
-                written = monotonic()
+    try:
+        with progress_bar("scoring") as progress:
+            while done < len(genotypes):
+                part = genotypes[done : done + _CHUNK]
+                frames.append(
+                    room.score(
+                        found,
+                        part,
+                        names,
+                        batch=data,
+                        device=device,
+                        seed=seed,
+                        batch_size=batch_size,
+                        dataset=dataset,
+                    )
+                )
+                done += len(part)
+                if progress is not None:
+                    progress(done, len(genotypes))
+                if target is not None and monotonic() - written > _WRITE_EVERY:
+                    _write(target, settings, pd.concat(frames, ignore_index=True))
+                    saved, written = done, monotonic()
+    finally:
+        # Also on Ctrl-C: what has been scored is kept.
+        if target is not None and done > saved:
+            _write(target, settings, pd.concat(frames, ignore_index=True))
     frame = pd.concat(frames, ignore_index=True)
     seconds = perf_counter() - start
     rows: list[dict[str, Any]] = [

@@ -117,7 +117,7 @@ def _predictor(
     import numpy as np
 
     from tauzero import surrogates
-    from tauzero.spaces import as_generator
+    from tauzero.evaluation import protocol_split
 
     if name is not None and train is not None:
         raise ValueError("--surrogate and --train exclude each other: a saved model, or one fitted now.")
@@ -129,10 +129,7 @@ def _predictor(
         return predictor, 0.0
     rows = table.space.enumerate()
     values = table.table(dataset, table.default_metric)
-    known = np.flatnonzero(np.isfinite(values))
-    if train > len(known):
-        raise ValueError(f"--train {train} asks for more architectures than the {len(known):,} of the table.")
-    picked = as_generator(seed).choice(known, train, replace=False)
+    picked = protocol_split(table.space, "all", train, seed, available=np.isfinite(values)).train
     _, cost = table.query(rows[picked], dataset=dataset, metric=table.default_metric, return_cost=True)
     predictor = surrogates.create("auto", table.space, random_state=seed)
     predictor.fit(rows[picked], values[picked])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["app", "main"]
 
+import os
 import sys
 from typing import Annotated
 
@@ -59,6 +60,9 @@ app.command()(search)
 
 def main() -> None:
     """Run the command line; the entry point of the ``tauzero`` script."""
+    # Threads that wait by spinning fight with other programs for the cores: on a busy machine of two
+    # cores that made scoring several times slower. OpenMP reads this once, when torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except KeyboardInterrupt:  # before or after a command's own handler
