@@ -43,7 +43,7 @@ from tauzero.evaluation.protocols import EvaluationResult, evaluate
 from tauzero.evaluation.splits import PROTOCOLS, Split, coarsest_classes, holdout_mask, protocol_split
 
 if TYPE_CHECKING:
-    from tauzero.evaluation import plots
+    import tauzero.evaluation.plots as plots  # noqa: PLR0402 - mypy does not find it in "from"
 
 
 def __getattr__(name: str) -> Any:

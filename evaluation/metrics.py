@@ -43,7 +43,8 @@ def kendall_tau(y: npt.ArrayLike, prediction: npt.ArrayLike) -> float:
     a, b = _pair(y, prediction, 2)
     if _constant(a) or _constant(b):
         return 0.0
-    return float(kendalltau(a, b, method="asymptotic").statistic)
+    # The method concerns scipy's p-value only, which is not used; the asymptotic one divides by n - 2.
+    return float(kendalltau(a, b, method="asymptotic" if len(a) > 2 else "exact").statistic)
 
 
 def spearman(y: npt.ArrayLike, prediction: npt.ArrayLike) -> float:

@@ -76,7 +76,8 @@ def predicted_vs_true(
     if outside:
         axes.text(
             0.98, 0.02, f"{outside:,} points outside", transform=axes.transAxes,
-            ha="right", va="bottom", fontsize=8, color="0.4",
+            ha="right", va="bottom", fontsize=8, color="0.3", zorder=5,
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.5},
         )  # fmt: skip
     _title(axes, title, f"Kendall τ = {tau:.3f} over {len(truth):,} architectures")
     return figure
@@ -95,7 +96,8 @@ def score_vs_accuracy(
     Parameters
     ----------
     scores
-        Name → ``float64[n]``; rows whose score is NaN or infinite are left out and counted.
+        Name → ``float64[n]``; rows whose score is NaN or infinite are left out and counted. A score
+        most of whose values would fall on one spot of a linear axis is drawn by its ranks.
     accuracy
         ``float64[n]``.
     title, unit, zoom
@@ -116,15 +118,16 @@ def score_vs_accuracy(
             raise ValueError(f"The score {name!r} must have shape {truth.shape}, as the accuracies. Got {score.shape}.")
         kept = np.isfinite(score) & np.isfinite(truth)
         s, t = score[kept], truth[kept]
-        axes.set_xlabel(name)
+        x, described = _spread(s, name)
+        axes.set_xlabel(described)
         if k % columns == 0:
             axes.set_ylabel(unit)
         if len(s) < 2:
             axes.set_title(f"{name}: no finite scores", fontsize=10)
             continue
         low, high = _limits(t, t, zoom)
-        left, right = _pad(float(s.min()), float(s.max()))
-        _points(figure, axes, s, t, (left, right, low, high))
+        left, right = _pad(float(x.min()), float(x.max()))
+        _points(figure, axes, x, t, (left, right, low, high))
         axes.set(xlim=(left, right), ylim=(low, high))
         left_out = f", {int((~kept).sum())} not finite" if not kept.all() else ""
         axes.set_title(f"τ = {kendall_tau(t, s):.3f}, ρ = {spearman(t, s):.3f} (n = {len(s):,}{left_out})", fontsize=10)
@@ -153,7 +156,7 @@ def regret_curves(
     unit
         Unit of the regret.
     n_train
-        Draws a line behind this many queries: where training a surrogate ends and checking its predictions begins.
+        Marks this many queries: where training a surrogate ends and checking its predictions begins.
     band
         Lower and upper quantile over seeds.
     log
@@ -172,8 +175,9 @@ def regret_curves(
     positive = means[means > 0]
     if log is None:
         log = bool(len(positive)) and means.max() > 20 * positive.min()
+    log = log and bool(len(positive))  # all at the optimum: nothing has a logarithm
     # Half a decade below the smallest mean, so that a curve that reaches the optimum visibly drops.
-    floor = float(positive.min()) / 3 if log and len(positive) else 0.0
+    floor = float(positive.min()) / 3 if log else 0.0
     figure, axes = _figure((7.0, 4.5))
     for k, (name, table) in enumerate(tables.items()):
         queries = np.arange(1, table.shape[1] + 1)
@@ -186,11 +190,7 @@ def regret_curves(
             )
     longest = max(table.shape[1] for table in tables.values())
     if n_train is not None:
-        axes.axvline(n_train, color="0.5", linewidth=1, linestyle=":", zorder=1)
-        axes.annotate(
-            "surrogate trained", (n_train, 0.98), xycoords=("data", "axes fraction"), xytext=(-4, 0),
-            textcoords="offset points", rotation=90, ha="right", va="top", fontsize=8, color="0.4",
-        )  # fmt: skip
+        axes.axvline(n_train, color="0.5", linewidth=1, linestyle=":", zorder=1, label="surrogate trained")
     axes.set_xlim(1, max(longest, 2))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if log:
@@ -198,7 +198,7 @@ def regret_curves(
         axes.set_ylim(bottom=floor)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: "0" if value <= floor else f"{value:g}"))
         if bool((means <= 0).any()):
-            axes.set_yticks([floor, *(t for t in _decades(floor, float(means.max())) if t > floor)])
+            axes.set_yticks([floor, *(t for t in _decades(floor, float(means.max())) if t > 1.5 * floor)])
             axes.set_yticks([], minor=True)
     else:
         axes.set_ylim(bottom=0)
@@ -312,6 +312,16 @@ def _limits(truth: npt.NDArray[np.float64], guess: npt.NDArray[np.float64], zoom
     low = float(np.quantile(truth, zoom)) if zoom else float(min(truth.min(), guess.min()))
     high = float(max(truth.max(), np.quantile(guess, 0.999)))
     return _pad(min(low, high), high)
+
+
+def _spread(score: npt.NDArray[np.float64], name: str) -> tuple[npt.NDArray[np.float64], str]:
+    """Positions and axis label of a score: its values, or its ranks if half of them span next to nothing."""
+    from scipy.stats import rankdata
+
+    lower, upper = np.quantile(score, [0.25, 0.75]) if len(score) else (0.0, 0.0)
+    if len(score) < 2 or upper - lower > 0.02 * (score.max() - score.min()):
+        return score, name
+    return np.asarray(rankdata(score), dtype=np.float64), f"{name} (rank, 1 = lowest)"
 
 
 def _pad(low: float, high: float) -> tuple[float, float]:

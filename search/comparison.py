@@ -142,6 +142,7 @@ def compare_prediction_with_lookup(
     report_metric: str = "test_accuracy",
     algorithm_params: Mapping[str, Any] | None = None,
     surrogate_params: Mapping[str, Any] | None = None,
+    rounds: int = 1,
     one_per_class: bool = True,
     n_jobs: int = 1,
     progress: Callable[[int, int], None] | None = None,
@@ -150,7 +151,8 @@ def compare_prediction_with_lookup(
 
     Look-up: `algorithm` runs over the table. Predictions: `n_train` random architectures are looked
     up and train the surrogate, which ranks the whole space; the `budget` architectures predicted best,
-    none of them looked up before, are then looked up. Each way chooses the best that it has looked up.
+    none of them looked up before, are then looked up (in `rounds` parts, the surrogate being trained
+    anew on all that is known before each). Each way chooses the best that it has looked up.
 
     Parameters
     ----------
@@ -168,15 +170,17 @@ def compare_prediction_with_lookup(
         What drives the search; by default validation accuracy, see `TableObjective`.
     report_metric
         Read only at the chosen architectures.
+    rounds
+        How often the surrogate is trained, ≥ 1: with 1 it only ever sees random architectures.
     one_per_class
-        Look up only the best predicted of each class of equal networks (`SearchSpace.classes`), and none
-        whose class was trained on: copies of one network have the same prediction.
+        Look up one architecture of each class of equal networks (`SearchSpace.classes`) before a copy of
+        one that has been looked up: copies of one network have the same prediction.
     n_jobs
         Worker processes of joblib; the result does not depend on it.
     progress
         Called with (done, total) seeds.
     """
-    for name, number in (("n_train", n_train), ("budget", budget)):
+    for name, number in (("n_train", n_train), ("budget", budget), ("rounds", rounds)):
         if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < 1:
             raise ValueError(f"The '{name}' argument must be an integer ≥ 1. Got {number!r}.")
     chosen_seeds = seed_list(seeds)
@@ -189,7 +193,7 @@ def compare_prediction_with_lookup(
     report = benchmark.table(objective.dataset, report_metric)
     task = _Task(
         space, objective.table, int(n_train), int(budget), algorithm, dict(algorithm_params or {}),
-        surrogate, dict(surrogate_params or {}), one_per_class,
+        surrogate, dict(surrogate_params or {}), min(int(rounds), int(budget)), one_per_class,
     )  # fmt: skip
     results = in_parallel(task, chosen_seeds, n_jobs, progress)
     lookup_chosen = np.array([r.lookup_chosen for r in results])
@@ -242,45 +246,48 @@ class _Task:
     algorithm_params: dict[str, Any]
     surrogate: str | Any
     surrogate_params: dict[str, Any]
+    rounds: int
     one_per_class: bool
 
     def __call__(self, seed: int) -> _Outcome:
         # Independent streams: the two ways do not share their random draws.
-        streams = np.random.SeedSequence(seed).spawn(4)
+        streams = np.random.SeedSequence(seed).spawn(3)
         queries = self.n_train + self.budget
         objective = ArrayObjective(self.space, self.table)
         by_lookup = run(create(self.algorithm, self.space, streams[0], **self.algorithm_params), objective, queries)
-        train = np.random.default_rng(streams[1]).choice(self.space.size, self.n_train, replace=False)
-        rows = self.space.enumerate()
+        looked_up = np.random.default_rng(streams[1]).choice(self.space.size, self.n_train, replace=False)
         model_seed = int(streams[2].generate_state(1)[0] >> 1)
-        model = fresh_surrogate(self.surrogate, self.space, self.surrogate_params, model_seed)
-        start = time.perf_counter()
-        model.fit(rows[train], self.table[train])
-        fitted = time.perf_counter()
-        predicted = SurrogateObjective(model, space=self.space).predictions()
-        done = time.perf_counter()
-        checked = self._ranking(predicted, train)[: self.budget]
-        looked_up = np.concatenate([train, checked])
+        rows = self.space.enumerate()
+        fit_seconds = predict_seconds = 0.0
+        for part in np.array_split(np.arange(self.budget), self.rounds):
+            model = fresh_surrogate(self.surrogate, self.space, self.surrogate_params, model_seed)
+            start = time.perf_counter()
+            model.fit(rows[looked_up], self.table[looked_up])
+            fitted = time.perf_counter()
+            predicted = SurrogateObjective(model, space=self.space).predictions()
+            fit_seconds += fitted - start
+            predict_seconds += time.perf_counter() - fitted
+            looked_up = np.concatenate([looked_up, self._ranking(predicted, looked_up)[: len(part)]])
         values = self.table[looked_up]
         return _Outcome(
             lookup=np.pad(by_lookup.incumbents, (0, queries - len(by_lookup)), mode="edge"),
             lookup_chosen=int(by_lookup.index[by_lookup.best_position]),
             prediction=np.maximum.accumulate(values),
             prediction_chosen=int(looked_up[values.argmax()]),
-            fit_seconds=fitted - start,
-            predict_seconds=done - fitted,
+            fit_seconds=fit_seconds,
+            predict_seconds=predict_seconds,
         )
 
-    def _ranking(self, predicted: npt.NDArray[np.float64], train: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    def _ranking(self, predicted: npt.NDArray[np.float64], known: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Architectures not looked up yet, the best predicted first; equal predictions by index."""
         order = np.argsort(-predicted, kind="stable")
         new = np.ones(self.space.size, dtype=np.bool_)
-        new[train] = False
+        new[known] = False
         if not self.one_per_class:
             return order[new[order]]
         labels = self.space.classes()
         first = np.zeros(self.space.size, dtype=np.bool_)
         first[order[np.unique(labels[order], return_index=True)[1]]] = True
-        first &= ~np.isin(labels, labels[train])
+        first &= ~np.isin(labels, labels[known])
         # Copies come last instead of never: a budget beyond the number of classes can still be spent.
         return np.concatenate([order[(new & first)[order]], order[(new & ~first)[order]]])

@@ -49,6 +49,7 @@ class RegularizedEvolution(Algorithm):
         # A ring: the slot that is written next holds the oldest member.
         self._members = np.empty((self.population_size, self.space.length), dtype=np.int8)
         self._values = np.empty(self.population_size)
+        self._around: list[Genotypes | None] = [None] * self.population_size
         self._neighbors: dict[bytes, Genotypes] = {}
         self._told = 0
         self._asked = 0
@@ -57,34 +58,39 @@ class RegularizedEvolution(Algorithm):
         alive = min(self._told, self.population_size)
         random = n if not alive else min(n, max(0, self.population_size - self._asked))
         self._asked += n
-        first = self.space.sample(random, self._rng) if random else None
-        if first is not None and random == n:
-            return first
-        # Uniform integers by scaling: `Generator.integers` costs more than the rest of a proposal.
-        entrants = (self._rng.random((n - random, self.sample_size)) * alive).astype(np.intp)
-        best = self._values[entrants].argmax(axis=1)
-        winners = entrants[np.arange(len(entrants)), best]
-        children = self._mutate(self._members[winners])
-        return children if first is None else np.concatenate([first, children])
+        proposals = np.empty((n, self.space.length), dtype=np.int8)
+        if random:
+            proposals[:random] = self.space.sample(random, self._rng)
+        for i in range(random, n):
+            # One call for the tournament and the mutation: uniform integers by scaling are several times
+            # cheaper than `Generator.integers`, which would take longer than the rest of a proposal.
+            draws = self._rng.random(self.sample_size + 1)
+            entrants = (draws[1:] * alive).astype(np.intp)
+            around = self._neighborhood(int(entrants[self._values[entrants].argmax()]))
+            proposals[i] = around[int(draws[0] * len(around))]
+        return proposals
 
-    def _mutate(self, parents: Genotypes) -> Genotypes:
-        """`SearchSpace.mutate` from remembered neighbourhoods: the same few parents are drawn again and again."""
-        children = np.empty_like(parents)
-        for i, row in enumerate(parents):
+    def _neighborhood(self, slot: int) -> Genotypes:
+        """All mutants of a member; remembered, since the same few parents are drawn again and again."""
+        around = self._around[slot]
+        if around is None:
+            row = self._members[slot]
             key = row.tobytes()
             around = self._neighbors.get(key)
             if around is None:
-                if len(self._neighbors) >= _REMEMBERED:
-                    self._neighbors.clear()
-                around = self._neighbors[key] = self.space.neighbors(row)
+                around = self.space.neighbors(row)
                 if not len(around):
                     raise RuntimeError(f"{self.space.to_string(row[None])[0]} has no neighbours to mutate to.")
-            children[i] = around[int(self._rng.random() * len(around))]
-        return children
+                if len(self._neighbors) >= _REMEMBERED:
+                    self._neighbors.clear()
+                self._neighbors[key] = around
+            self._around[slot] = around
+        return around
 
     def _observe(self, genotypes: Genotypes, values: npt.NDArray[np.float64]) -> None:
         for row, value in zip(genotypes, values, strict=True):
             slot = self._told % self.population_size
             self._members[slot] = row
             self._values[slot] = value
+            self._around[slot] = None
             self._told += 1
