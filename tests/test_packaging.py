@@ -78,9 +78,7 @@ def test_constraints_pin_torch_and_pyproject_does_not() -> None:
 
 def _source_copy(target: Path) -> Path:
     """What git would clone: a stale build/ folder in the checkout must not decide what the test sees."""
-    ignore = shutil.ignore_patterns(
-        ".*", "__pycache__", "*.egg-info", "build", "dist", "tauzero-demo", "tests"
-    )
+    ignore = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist", "tauzero-demo", "tests")
     shutil.copytree(ROOT, target, symlinks=True, ignore=ignore)
     return target
 
@@ -92,9 +90,7 @@ def _expected_files() -> set[str]:
         prefix = package.replace(".", "/")
         expected |= {f"{prefix}/{path.name}" for path in folder.glob("*.py")}
     pretrained = ROOT / "surrogates" / "pretrained"
-    expected |= {
-        f"tauzero/surrogates/{p.relative_to(ROOT / 'surrogates').as_posix()}" for p in pretrained.glob("*/*")
-    }
+    expected |= {f"tauzero/surrogates/{p.relative_to(ROOT / 'surrogates').as_posix()}" for p in pretrained.glob("*/*")}
     return expected
 
 
@@ -124,8 +120,6 @@ def test_wheel_contents(tmp_path: Path) -> None:
         "[f for f in sys.meta_path if 'editable' not in getattr(f, '__module__', '')]\n"
         "import tauzero, tauzero.spaces, tauzero.cli; print(tauzero.__file__, tauzero.spaces.__file__)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert all(part.startswith(str(site)) for part in done.stdout.split()), done.stdout

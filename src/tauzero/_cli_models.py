@@ -60,18 +60,18 @@ def fit(
     surrogate = surrogates.create(model, space, random_state=seed)
     surrogate.fit(space.enumerate()[chosen], values[chosen])
     fit_s = perf_counter() - start
-    surrogate.save(out)
-
-    payload: dict[str, Any] = {
+    origin = {
         "benchmark": benchmark,
         "dataset": dataset,
         "metric": metric,
         "model": model,
         "train": train,
         "seed": seed,
-        "out": out,
-        "fit_s": fit_s,
     }
+    surrogate.metadata_ = {**origin, "licence": table.info()["licence"]}
+    surrogate.save(out)
+
+    payload: dict[str, Any] = {**origin, "out": out, "fit_s": fit_s}
     if check:
         others = np.setdiff1d(np.flatnonzero(known), chosen)
         payload |= _judge(surrogate, space.enumerate()[others], values[others])
@@ -130,7 +130,7 @@ def predict(
     if out is not None and out.suffix != ".parquet":
         fail(f"--out must name a file that ends in .parquet. Got {out}.")
     surrogate = surrogates.load(model)
-    space = surrogate.space
+    space = surrogate.space_
     genotypes = space.enumerate() if everything else space.from_string(arch or [])
     start = perf_counter()
     mean, std = _predict_in_chunks(surrogate, genotypes)

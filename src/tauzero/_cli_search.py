@@ -124,8 +124,8 @@ def _predictor(
     if train is None:
         chosen = name if name is not None else _pretrained(benchmark, dataset)
         predictor = surrogates.load(chosen)
-        if predictor.space is not table.space:
-            raise ValueError(f"The surrogate {chosen} predicts {predictor.space.name}, not {table.space.name}.")
+        if predictor.space_ is not table.space:
+            raise ValueError(f"The surrogate {chosen} predicts {predictor.space_.name}, not {table.space.name}.")
         return predictor, 0.0
     rows = table.space.enumerate()
     values = table.table(dataset, table.default_metric)

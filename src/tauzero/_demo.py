@@ -11,7 +11,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from tauzero import benchmarks, evaluation, proxies, search, spaces, surrogates
+from tauzero import benchmarks, evaluation, search, spaces, surrogates
 from tauzero.benchmarks import Benchmark, MissingTableError
 
 if TYPE_CHECKING:
@@ -201,6 +201,8 @@ def _scores(table: Benchmark | None, out: Path, seed: int, bar: ProgressBar) -> 
     """Score untrained cells by two proxies and compare with what training gave (or the prediction)."""
     import numpy as np
 
+    from tauzero import proxies
+
     begin = perf_counter()
     space = spaces.get("nasbench201")
     cells = space.sample(_SCORED, seed, unique=True)
@@ -291,7 +293,7 @@ def _pretrained(name: str, title: str, bar: ProgressBar) -> Step:
 
     begin = perf_counter()
     model = surrogates.load(name)
-    cells = model.space.enumerate()
+    cells = model.space_.enumerate()
     start = perf_counter()
     parts = []
     with bar(f"predicting {title}") as progress:
@@ -302,7 +304,7 @@ def _pretrained(name: str, title: str, bar: ProgressBar) -> Step:
     seconds = perf_counter() - start
     mean, std = (np.concatenate(halves) for halves in zip(*parts, strict=True))
     best = np.argsort(-mean, kind="stable")[:_TOP]
-    strings = model.space.to_string(cells[best])
+    strings = model.space_.to_string(cells[best])
     rows = [
         [k + 1, text, f"{mean[i]:.2f} ± {std[i]:.2f}"] for k, (i, text) in enumerate(zip(best, strings, strict=True))
     ]
