@@ -204,7 +204,7 @@ def regret_curves(
         axes.set_ylim(bottom=0)
     axes.set_xlabel("true queries (architectures trained)")
     axes.set_ylabel(f"regret ({unit})")
-    axes.legend(frameon=False, fontsize=9, loc="upper right")
+    axes.legend(framealpha=0.9, edgecolor="none", fontsize=9, loc="upper right")
     seeds = max(len(table) for table in tables.values())
     _title(
         axes, title, f"mean and {band[0]:.0%} to {band[1]:.0%} quantiles of {seeds} seeds" if seeds > 1 else "one run"

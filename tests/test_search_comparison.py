@@ -78,6 +78,20 @@ def test_training_is_random_paid_for_and_driven_by_validation_accuracy_only() ->
     assert result.report_optimum == (100 - LINEAR).max()
 
 
+def test_a_table_without_test_accuracy_says_that_it_reports_what_it_searched() -> None:
+    table = Benchmark(
+        Table("toy", "nasbench201", (Column("toy", "validation_accuracy", 9, None, "percent", LINEAR),), "CC0-1.0", {})
+    )
+    result = compare_prediction_with_lookup(table, n_train=20, budget=5, surrogate=LinearRegression(), seeds=1)
+    assert result.report_metric == result.metric == "validation_accuracy"
+    assert "optimistic" in result.notes[0]
+    np.testing.assert_array_equal(result.prediction_report, LINEAR[result.prediction_chosen])
+    with pytest.raises(spaces.UnknownNameError, match="no test accuracy"):
+        compare_prediction_with_lookup(
+            table, n_train=20, budget=5, surrogate=LinearRegression(), seeds=1, report_metric="test_accuracy"
+        )
+
+
 def test_rounds_train_again_on_everything_known() -> None:
     Recorder.fits.clear()
     result = compare_prediction_with_lookup(
