@@ -238,14 +238,14 @@ def test_fit_then_predict(run: Run, tmp_path: Path) -> None:
     space = spaces.get("nasbench201")
     assert table["arch"].to_pylist() == space.to_string(space.enumerate())
     mean = table["mean"].to_numpy()
-    assert mean[one["rows"][0]["index"]] == pytest.approx(one["rows"][0]["mean"], abs=1e-6)
+    assert mean[one["rows"][0]["index"]] == pytest.approx(one["rows"][0]["mean"], abs=1e-4)
     assert (table["std"].to_numpy() >= 0).all()
 
     # The rows that it was trained on are those of the protocol "all" with the same seed.
     truth = benchmarks.load("nasbench201").table("cifar10", "validation_accuracy")
     train = evaluation.protocol_split(space, "all", 100, 3).train
     others = np.setdiff1d(np.arange(15_625), train)
-    assert fitted["tau"] == pytest.approx(evaluation.kendall_tau(truth[others], mean[others]), abs=1e-6)
+    assert fitted["tau"] == pytest.approx(evaluation.kendall_tau(truth[others], mean[others]), abs=1e-4)
     assert "predicted accuracy" in run("predict", "model", "--arch", CELL).stdout
 
 

@@ -36,6 +36,19 @@ def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.Monke
         exec(compile("\n" * (line - 1) + code, str(page), "exec"), namespace)
 
 
+@pytest.mark.slow
+def test_readme_shows_what_its_example_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    """Word for word except for the numbers, which may differ a little between machines."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    code, shown = re.findall(r"^```(?:python|text)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    exec(compile(code, "README.md", "exec"), {})
+    printed = capsys.readouterr().out
+    number = re.compile(r"\d+\.\d+")
+    assert number.sub("#", printed) == number.sub("#", shown)
+    for here, there in zip(number.findall(printed), number.findall(shown), strict=True):
+        assert float(here) == pytest.approx(float(there), rel=0.01, abs=0.05)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
