@@ -17,10 +17,8 @@ _DIGITS = np.frombuffer(b"0123456789abcdef", dtype=np.uint8)
 def _md5_rows(text: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """MD5 of each row of a character matrix, ``uint8[k, 16]``; part of a file format here, not a protection."""
     md5, width = hashlib.md5, text.shape[1]
-    view = memoryview(np.ascontiguousarray(text).reshape(-1))
-    digests = [
-        md5(view[i : i + width], usedforsecurity=False).digest() for i in range(0, len(text) * width, width)
-    ]
+    view = np.ascontiguousarray(text).reshape(-1).data
+    digests = [md5(view[i : i + width], usedforsecurity=False).digest() for i in range(0, len(text) * width, width)]
     return np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(-1, 16)
 
 
@@ -41,17 +39,14 @@ def _sorted_rank(digests: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint8],
 def _join(parts: list[npt.NDArray[np.uint8] | bytes], n: int) -> npt.NDArray[np.uint8]:
     """Write fixed texts and character matrices side by side, ``uint8[n, width]``."""
     columns = [
-        np.broadcast_to(np.frombuffer(p, dtype=np.uint8), (n, len(p))) if isinstance(p, bytes) else p
-        for p in parts
+        np.broadcast_to(np.frombuffer(p, dtype=np.uint8), (n, len(p))) if isinstance(p, bytes) else p for p in parts
     ]
     return np.concatenate(columns, axis=1)
 
 
 def _distinct(columns: npt.NDArray[np.int32]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """First row of each distinct row and the number of its group for every row, by a checked 64-bit hash."""
-    multipliers = np.random.default_rng(0).integers(
-        1 << 62, size=(columns.shape[1], 2), dtype=np.uint64
-    ) | np.uint64(1)
+    multipliers = np.random.default_rng(0).integers(1 << 62, size=(columns.shape[1], 2), dtype=np.uint64) | np.uint64(1)
     key = np.zeros(len(columns), dtype=np.uint64)
     for column, (factor, offset) in zip(columns.T, multipliers, strict=True):
         mixed = (column.astype(np.uint64) + offset) * factor

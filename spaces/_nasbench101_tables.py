@@ -135,9 +135,7 @@ def _identify_labels(
         same = np.flatnonzero(_permuted(patterns, tuple(int(v) for v in permutation)) == patterns)
         # Permuting unused vertices alone changes nothing that counts: the digits are zero there.
         moved = relabel[p][start[same]]
-        keeps_unused = np.array(
-            [all(permutation[i] == i for i in range(k, INNER)) for k in inner[same]], dtype=bool
-        )
+        keeps_unused = np.array([all(permutation[i] == i for i in range(k, INNER)) for k in inner[same]], dtype=bool)
         least[same[keeps_unused]] = np.minimum(least[same[keeps_unused]], moved[keeps_unused])
     return least
 

@@ -29,14 +29,18 @@ class SearchSpace(ABC):
 
     Class attributes of a concrete space: `name`, `cardinalities` (number of values of each column),
     `size` (number of architectures, or None where it cannot be counted), `operations` (the operation
-    names of the published space in the order of the genotype's codes) and `notions` (names of the
-    equivalences that `canonical` and `classes` know, the default first).
+    names of the published space in the order of the genotype's codes), `graph_operations` (the names of
+    `OPERATIONS` that inner vertices of `graphs` may have), `max_path_length` (most operations on a path
+    from input to output) and `notions` (names of the equivalences that `canonical` and `classes` know, the
+    default first).
     """
 
     name: ClassVar[str]
     cardinalities: ClassVar[tuple[int, ...]]
     size: ClassVar[int]
     operations: ClassVar[tuple[str, ...]]
+    graph_operations: ClassVar[tuple[str, ...]]
+    max_path_length: ClassVar[int]
     notions: ClassVar[tuple[str, ...]]
 
     # -- identity -----------------------------------------------------------------------------
@@ -112,11 +116,7 @@ class SearchSpace(ABC):
                 f"Got an array of shape {array.shape}."
             )
         if array.dtype.kind not in "iub":
-            exact = (
-                array.dtype.kind == "f"
-                and bool(np.isfinite(array).all())
-                and bool((array == np.rint(array)).all())
-            )
+            exact = array.dtype.kind == "f" and bool(np.isfinite(array).all()) and bool((array == np.rint(array)).all())
             if not exact:
                 raise InvalidGenotypeError(
                     f"The 'genotypes' argument of {self.name} must hold integers. Got dtype {array.dtype}: "
@@ -200,9 +200,7 @@ class SearchSpace(ABC):
         count = self._check_count(n)
         if unique and count > self.size:
             raise ValueError(f"Cannot draw {count} different architectures: {self.name} has {self.size}.")
-        chosen = (
-            rng.choice(self.size, count, replace=False) if unique else rng.integers(self.size, size=count)
-        )
+        chosen = rng.choice(self.size, count, replace=False) if unique else rng.integers(self.size, size=count)
         return np.ascontiguousarray(self.enumerate()[chosen])
 
     @staticmethod
@@ -282,9 +280,7 @@ class SearchSpace(ABC):
         children = np.repeat(parent, len(column), axis=0)
         rows = np.arange(len(column))
         children[rows, column] = (children[rows, column] + shift) % (choices[column] + 1)
-        return np.ascontiguousarray(
-            children[self._admissible(children, np.broadcast_to(parent, children.shape))]
-        )
+        return np.ascontiguousarray(children[self._admissible(children, np.broadcast_to(parent, children.shape))])
 
     def _read_strings(self, strings: Sequence[str]) -> list[str]:
         if isinstance(strings, str):

@@ -44,6 +44,8 @@ class NASBench101(SearchSpace):
     cardinalities = (2,) * NUM_BITS + (3,) * INNER
     size = 423_624
     operations = ("conv3x3-bn-relu", "conv1x1-bn-relu", "maxpool3x3")
+    graph_operations = _SHARED_NAMES
+    max_path_length = INNER
     notions = ("isomorphism",)
 
     @cached_property
@@ -57,9 +59,7 @@ class NASBench101(SearchSpace):
         t = self._tables
         inner = t.pattern_inner[t.cell_pattern]
         rows = np.zeros((self.size, self.length), dtype=np.int8)
-        rows[:, :NUM_BITS] = (t.pattern_bits[:, None] >> np.arange(NUM_BITS) & 1).astype(np.int8)[
-            t.cell_pattern
-        ]
+        rows[:, :NUM_BITS] = (t.pattern_bits[:, None] >> np.arange(NUM_BITS) & 1).astype(np.int8)[t.cell_pattern]
         digits = (t.cell_labels[:, None] // _LABEL_POWERS.astype(np.int64) % 3).astype(np.int8)
         rows[:, NUM_BITS:] = np.where(np.arange(INNER) < inner[:, None], digits, 0)
         rows.setflags(write=False)
@@ -181,9 +181,7 @@ class NASBench101(SearchSpace):
                 f"Got shapes {matrix.shape} and {codes.shape}."
             )
         if np.tril(matrix).any():
-            raise InvalidGenotypeError(
-                "The 'adjacency' argument must be upper triangular (edges go forwards)."
-            )
+            raise InvalidGenotypeError("The 'adjacency' argument must be upper triangular (edges go forwards).")
         rows = np.zeros((len(matrix), self.length), dtype=np.int64)
         for y in range(1, k):
             target = V - 1 if y == k - 1 else y
@@ -241,9 +239,7 @@ class NASBench101(SearchSpace):
         names = {operation_code(s): o for s, o in zip(_SHARED_NAMES, self.operations, strict=True)}
         names |= {operation_code("input"): "input", operation_code("output"): "output"}
         texts = []
-        for matrix, ops, k in zip(
-            graphs.adjacency, graphs.ops.tolist(), graphs.num_nodes.tolist(), strict=True
-        ):
+        for matrix, ops, k in zip(graphs.adjacency, graphs.ops.tolist(), graphs.num_nodes.tolist(), strict=True):
             bits = "".join(map(str, matrix[:k, :k].reshape(-1).tolist()))
             texts.append(f"{bits}:{','.join(names[o] for o in ops[:k])}")
         return texts
@@ -267,7 +263,7 @@ class NASBench101(SearchSpace):
             k = len(inner) + 2
             if len(match[1]) != k * k or any(o not in codes for o in inner):
                 raise InvalidGenotypeError(
-                    f"String {i} names {k} vertices ({match[2]}) and needs {k * k} matrix entries and operations out of "
+                    f"String {i} names {k} vertices ({match[2]}) and needs {k * k} matrix entries and operations of "
                     f"{', '.join(self.operations)}. Got {len(match[1])} entries: {given[i]!r}."
                 )
             matrix = np.array(list(match[1]), dtype=np.int8).reshape(1, k, k)

@@ -63,6 +63,8 @@ class NASBench201(SearchSpace):
     cardinalities = (5, 5, 5, 5, 5, 5)
     size = 15_625
     operations = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
+    graph_operations = _SHARED_NAMES[1:]
+    max_path_length = 3
     notions = ("network", "expression", "skip_zero", "skip", "reachable", "string")
 
     # -- order --------------------------------------------------------------------------------
@@ -116,7 +118,8 @@ class NASBench201(SearchSpace):
             for j, operation in enumerate(match.groups()):
                 if operation not in codes:
                     raise InvalidGenotypeError(
-                        f"Unknown operation {operation!r} in string {i}. Known: {', '.join(self.operations)}. Got {text!r}."
+                        f"Unknown operation {operation!r} in string {i}. Known: {', '.join(self.operations)}. "
+                        f"Got {text!r}."
                     )
                 rows[i, j] = codes[operation]
         return rows
@@ -139,7 +142,8 @@ class NASBench201(SearchSpace):
 
     def is_connected(self, genotypes: npt.ArrayLike) -> npt.NDArray[np.bool_]:
         """Whether the output depends on the input, ``bool[n]``; 341 of the 15,625 cells are not connected."""
-        return self._active(self.check_range(genotypes)).any(axis=1)
+        connected = np.asarray(self._active(self.check_range(genotypes)).any(axis=1), dtype=np.bool_)
+        return connected
 
     def active_edges(self, genotypes: npt.ArrayLike) -> npt.NDArray[np.bool_]:
         """Which operations can carry information from input to output, ``bool[n, 6]``."""
@@ -254,9 +258,7 @@ def _expression(rows: Genotypes) -> npt.NDArray[np.uint64]:
     for e, (u, v) in enumerate(_EDGES):  # edges are in topological order
         op = rows[:, e].astype(np.uint64)
         applied = _mix(node[:, u] * np.uint64(8) + op)
-        node[:, v] += np.where(
-            rows[:, e] == _NONE, np.uint64(0), np.where(rows[:, e] == _SKIP, node[:, u], applied)
-        )
+        node[:, v] += np.where(rows[:, e] == _NONE, np.uint64(0), np.where(rows[:, e] == _SKIP, node[:, u], applied))
     return node[:, 3]
 
 

@@ -1,0 +1,16 @@
+"""Encoders: genotypes to feature matrices ``float32[n, d]``, whole batches at once.
+
+`create` makes one by name, `names` lists them, `union` concatenates several.
+"""
+
+from __future__ import annotations
+
+__all__ = ["Adjacency", "Encoder", "Features", "GraphFeatures", "OneHot", "Paths", "Union", "create", "names", "union"]
+
+from tauzero.encoders._registry import create, names
+from tauzero.encoders.adjacency import Adjacency
+from tauzero.encoders.base import Encoder, Features
+from tauzero.encoders.graph_features import GraphFeatures
+from tauzero.encoders.onehot import OneHot
+from tauzero.encoders.paths import Paths
+from tauzero.encoders.union import Union, union

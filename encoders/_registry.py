@@ -1,0 +1,55 @@
+"""The explicit registry of encoders: what is not listed here does not exist, what is listed is tested."""
+
+from __future__ import annotations
+
+__all__ = ["create", "names"]
+
+from typing import Any
+
+from tauzero.encoders.adjacency import Adjacency
+from tauzero.encoders.base import Encoder
+from tauzero.encoders.graph_features import GraphFeatures
+from tauzero.encoders.onehot import OneHot
+from tauzero.encoders.paths import Paths
+from tauzero.encoders.union import Union
+from tauzero.spaces import SearchSpace, unknown_name
+
+_ENCODERS: dict[str, type[Encoder]] = {
+    Adjacency.name: Adjacency,
+    GraphFeatures.name: GraphFeatures,
+    OneHot.name: OneHot,
+    Paths.name: Paths,
+    Union.name: Union,
+}
+
+
+def names() -> list[str]:
+    """Names of all encoders, sorted."""
+    return sorted(_ENCODERS)
+
+
+def create(name: str, space: SearchSpace | str, **params: Any) -> Encoder:
+    """Make an encoder of a space.
+
+    Parameters
+    ----------
+    name
+        One of `names`, such as ``"graph_features"``.
+    space
+        A search space or its name.
+    **params
+        Parameters of that encoder.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such encoder.
+    ValueError
+        If it has no such parameter.
+    """
+    if name not in _ENCODERS:
+        raise unknown_name("encoder", name, _ENCODERS)
+    try:
+        return _ENCODERS[name](space, **params)
+    except TypeError as error:
+        raise ValueError(f"Wrong parameters for the encoder {name!r}: {error}.") from error

@@ -1,0 +1,113 @@
+"""Neural graph features: operation counts, path lengths over operation subsets, degrees.
+
+After the idea of Kadlecová et al., "Surprisingly Strong Performance Prediction with Neural Graph
+Features", ICML 2024 (GRAF, section 3); the choice of features is our own.
+"""
+
+from __future__ import annotations
+
+__all__ = ["GraphFeatures"]
+
+import itertools
+from collections.abc import Iterator
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from tauzero.encoders.base import Encoder
+from tauzero.spaces import CellGraphs, Genotypes, operation_code
+
+
+class GraphFeatures(Encoder):
+    """Interpretable counts of the cell graph, all invariant to the order of vertices.
+
+    For every operation: how many vertices have it, how many of them read the cell's input and feed its
+    output. For every set of operations: the least and the greatest length of an input-to-output path over
+    that set only (``V`` and -1 where there is none), and the least and greatest number of operations of the
+    set on any path. For every pair of operations: how many edges go from one to the other. Then the numbers
+    of vertices, edges and paths, and the direct connections from input to output.
+    """
+
+    name = "graph_features"
+
+    @cached_property
+    def _subsets(self) -> list[tuple[int, ...]]:
+        k = len(self.space.graph_operations)
+        return [s for size in range(1, k + 1) for s in itertools.combinations(range(k), size)]
+
+    @cached_property
+    def feature_names(self) -> list[str]:
+        """Such as ``count[conv_3x3]``, ``max_path[conv_1x1+conv_3x3]``, ``edges[conv_3x3>avg_pool_3x3]``."""
+        names = self.space.graph_operations
+        columns = [f"{what}[{o}]" for what in ("count", "from_input", "to_output") for o in names]
+        for subset in self._subsets:
+            label = "+".join(names[k] for k in subset)
+            columns += [f"min_path[{label}]", f"max_path[{label}]"]
+            if len(subset) < len(names):
+                columns += [f"least_on_path[{label}]", f"most_on_path[{label}]"]
+        columns += [f"edges[{a}>{b}]" for a in names for b in names]
+        return [*columns, "vertices", "edges", "paths", "direct"]
+
+    def _encode(self, rows: Genotypes) -> npt.NDArray[np.float32]:
+        graphs = self.space.graphs(rows)
+        codes = np.array([operation_code(o) for o in self.space.graph_operations])
+        hot = graphs.ops[:, :, None] == codes  # [n, V, K]
+        n = len(graphs)
+        output = graphs.num_nodes.astype(np.int64) - 1
+        adjacency = graphs.adjacency
+        into_output = adjacency[np.arange(n), :, output]  # [n, V]
+        weights = hot.astype(np.float32)
+        columns = [
+            weights.sum(axis=1),
+            np.einsum("nv,nvk->nk", adjacency[:, 0].astype(np.float32), weights),
+            np.einsum("nv,nvk->nk", into_output.astype(np.float32), weights),
+        ]
+        for subset in self._subsets:
+            member = hot[:, :, subset].any(axis=2)
+            columns.append(np.stack(list(self._lengths(graphs, member, output, restrict=True)), axis=1))
+            if len(subset) < len(codes):
+                columns.append(np.stack(list(self._lengths(graphs, member, output, restrict=False)), axis=1))
+        pairs = weights.transpose(0, 2, 1) @ (adjacency.astype(np.float32) @ weights)
+        columns.append(pairs.reshape(n, -1))
+        vertices = hot.any(axis=2).sum(axis=1)
+        edges = adjacency.sum(axis=(1, 2))
+        direct = into_output[:, 0]
+        columns.append(np.stack([vertices, edges, _num_paths(graphs, output), direct], axis=1))
+        return np.concatenate(columns, axis=1, dtype=np.float32)
+
+    @staticmethod
+    def _lengths(
+        graphs: CellGraphs, member: npt.NDArray[np.bool_], output: npt.NDArray[np.int64], *, restrict: bool
+    ) -> Iterator[npt.NDArray[np.int8]]:
+        """Least and greatest number of member vertices on a path from input to output, ``int8[n]`` each.
+
+        With `restrict` only paths whose inner vertices are all members count.
+        """
+        n, v = graphs.ops.shape
+        far = np.int8(100)
+        edges = graphs.adjacency > 0
+        at_output = np.arange(v) == output[:, None]
+        low = np.full((n, v), far, dtype=np.int8)
+        high = np.full((n, v), -far, dtype=np.int8)
+        low[:, 0] = high[:, 0] = 0
+        for u in range(1, v):
+            arriving = edges[:, :u, u]
+            own = np.where(at_output[:, u], 0, member[:, u]).astype(np.int8)
+            least = np.where(arriving, low[:, :u], far).min(axis=1)
+            most = np.where(arriving, high[:, :u], -far).max(axis=1)
+            through = (most >= 0) & (member[:, u] | at_output[:, u] | (not restrict))
+            low[:, u] = np.where(through, least + own, far)
+            high[:, u] = np.where(through, most + own, -far)
+        rows = np.arange(n)
+        yield np.minimum(low[rows, output], np.int8(v))
+        yield np.maximum(high[rows, output], np.int8(-1))
+
+
+def _num_paths(graphs: CellGraphs, output: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Number of paths from the input to the output, ``int64[n]``."""
+    paths = np.zeros(graphs.ops.shape, dtype=np.int64)
+    paths[:, 0] = 1
+    for u in range(1, graphs.max_nodes):
+        paths[:, u] = (paths[:, :u] * graphs.adjacency[:, :u, u]).sum(axis=1)
+    return paths[np.arange(len(paths)), output]

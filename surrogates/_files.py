@@ -1,0 +1,127 @@
+"""Models on disk: one folder with ``model.json``, ``arrays.safetensors`` and texts; nothing executable."""
+
+from __future__ import annotations
+
+__all__ = ["MODEL_FORMAT", "ModelFormatError", "load_surrogate", "save_surrogate"]
+
+import json
+import os
+import secrets
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from tauzero.benchmarks import UnwritableFolderError
+from tauzero.spaces import SearchSpace, TauzeroError
+from tauzero.surrogates._target import TargetTransform
+
+if TYPE_CHECKING:
+    from tauzero.surrogates.base import Surrogate
+
+#: Version of the folder's layout.
+MODEL_FORMAT = 1
+_MODEL, _ARRAYS = "model.json", "arrays.safetensors"
+
+
+class ModelFormatError(TauzeroError, ValueError):
+    """A folder that holds no model, a damaged one, or one of an unknown version."""
+
+
+def _plain(value: object) -> Any:
+    if isinstance(value, SearchSpace):
+        return value.name
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{value!r} cannot be written to a model file")
+
+
+def save_surrogate(model: Surrogate, folder: Path) -> Path:
+    """Write a fitted model; an earlier model in `folder` is replaced only once the new one is complete."""
+    plain, arrays, texts = model._state()
+    target_plain, target_arrays = model.target_.state()
+    content = {
+        "format": MODEL_FORMAT,
+        "surrogate": model.name,
+        "space": model.space_.name,
+        "params": {k: v for k, v in model.get_params(deep=False).items() if k not in {"space", "progress"}},
+        "n_train": model.n_train_,
+        "target": target_plain,
+        "state": plain,
+        "texts": sorted(texts),
+        "metadata": model.metadata_,
+    }
+    if folder.exists() and not (folder / _MODEL).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UnwritableFolderError(
+            f"'{folder}' exists and is no tauzero model; nothing was written. Choose a new folder."
+        )
+    temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        temporary.mkdir(parents=True)
+        (temporary / _MODEL).write_text(json.dumps(content, default=_plain, indent=1) + "\n", encoding="utf-8")
+        tensors = {f"state.{k}": np.ascontiguousarray(v) for k, v in arrays.items()}
+        tensors |= {f"target.{k}": np.ascontiguousarray(v) for k, v in target_arrays.items()}
+        save_file(tensors, str(temporary / _ARRAYS))
+        for name, text in texts.items():
+            (temporary / name).write_text(text, encoding="utf-8")
+        if folder.exists():
+            old = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.old.tmp")
+            os.replace(folder, old)
+            os.replace(temporary, folder)
+            shutil.rmtree(old)
+        else:
+            os.replace(temporary, folder)
+    except OSError as error:
+        raise UnwritableFolderError(
+            f"Cannot write the model to '{folder}': {error.strerror or error}. Choose a folder that you may write to."
+        ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder
+
+
+def load_surrogate(folder: Path) -> Surrogate:
+    """Read a model that `save_surrogate` wrote.
+
+    Raises
+    ------
+    ModelFormatError
+        If the folder holds no model, or a damaged one, or one of an unknown version.
+    """
+    from tauzero.surrogates._registry import create
+
+    path = folder / _MODEL
+    if not path.is_file():
+        raise ModelFormatError(f"'{folder}' is no tauzero model: there is no {_MODEL} in it.")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["format"] != MODEL_FORMAT:
+            raise ModelFormatError(
+                f"'{folder}' has model format {content['format']}, this version of tauzero reads {MODEL_FORMAT}."
+            )
+        tensors = load_file(str(folder / _ARRAYS))
+        texts = {_inside(name): (folder / _inside(name)).read_text(encoding="utf-8") for name in content["texts"]}
+        model = create(content["surrogate"], content["space"], **content["params"])
+        model.target_ = TargetTransform.from_state(content["target"], _part(tensors, "target."))
+        model.n_train_ = int(content["n_train"])
+        model.metadata_ = content["metadata"]
+        model._restore(content["state"], _part(tensors, "state."), texts)
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, SafetensorError, KeyError, TypeError) as error:
+        raise ModelFormatError(
+            f"The model in '{folder}' is damaged or incomplete ({type(error).__name__}: {error}). Fit it again."
+        ) from error
+    return model
+
+
+def _inside(name: str) -> str:
+    if Path(name).name != name or not name.endswith(".txt"):
+        raise ModelFormatError(f"A model may only name text files in its own folder. Got {name!r}.")
+    return name
+
+
+def _part(tensors: dict[str, npt.NDArray[Any]], prefix: str) -> dict[str, npt.NDArray[Any]]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

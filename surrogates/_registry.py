@@ -1,0 +1,60 @@
+"""The explicit registry of surrogates: what is not listed here does not exist, what is listed is tested."""
+
+from __future__ import annotations
+
+__all__ = ["create", "names"]
+
+from importlib import import_module
+from typing import Any
+
+from tauzero.spaces import SearchSpace, unknown_name
+from tauzero.surrogates.base import Surrogate
+
+# Module and class by name; a module is imported when its surrogate is asked for, so that a user of
+# LightGBM does not wait for torch.
+_SURROGATES: dict[str, tuple[str, str]] = {
+    "auto": ("tauzero.surrogates.auto", "Auto"),
+    "extra_trees": ("tauzero.surrogates.extra_trees", "ExtraTrees"),
+    "gaussian_process": ("tauzero.surrogates.gaussian_process", "GaussianProcess"),
+    "gnn": ("tauzero.surrogates.gnn", "GNN"),
+    "lightgbm": ("tauzero.surrogates.lightgbm", "LightGBM"),
+}
+
+
+def names() -> list[str]:
+    """Names of all surrogates, sorted."""
+    return sorted(_SURROGATES)
+
+
+def create(name: str, space: SearchSpace | str, **params: Any) -> Surrogate:
+    """Make an unfitted surrogate of a space.
+
+    Parameters
+    ----------
+    name
+        One of `names`; ``"auto"`` is the default choice for every training size.
+    space
+        A search space or its name.
+    **params
+        Parameters of that surrogate; all take ``random_state`` and ``target``.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such surrogate or space.
+    ValueError
+        If it has no such parameter.
+    """
+    if name not in _SURROGATES:
+        raise unknown_name("surrogate", name, _SURROGATES)
+    module, attribute = _SURROGATES[name]
+    made: type[Surrogate] = getattr(import_module(module), attribute)
+    known = set(made._get_param_names())
+    wrong = sorted(set(params) - known)
+    if wrong:
+        raise ValueError(
+            f"The surrogate {name!r} has no parameter {', '.join(map(repr, wrong))}. Known: {', '.join(sorted(known))}."
+        )
+    estimator = made(space, **params)
+    _ = estimator.space_  # an unknown space is reported here, not at the first fit
+    return estimator
