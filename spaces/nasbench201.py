@@ -142,8 +142,7 @@ class NASBench201(SearchSpace):
 
     def is_connected(self, genotypes: npt.ArrayLike) -> npt.NDArray[np.bool_]:
         """Whether the output depends on the input, ``bool[n]``; 341 of the 15,625 cells are not connected."""
-        connected = np.asarray(self._active(self.check_range(genotypes)).any(axis=1), dtype=np.bool_)
-        return connected
+        return np.asarray(self._active(self.check_range(genotypes)).any(axis=1), dtype=np.bool_)
 
     def active_edges(self, genotypes: npt.ArrayLike) -> npt.NDArray[np.bool_]:
         """Which operations can carry information from input to output, ``bool[n, 6]``."""

@@ -240,18 +240,11 @@ def _compare(table: Benchmark, out: Path, bar: ProgressBar) -> Step:
     begin = perf_counter()
     with bar("searching") as progress:
         result = search.compare_prediction_with_lookup(
-            table,
-            DATASET,
-            n_train=_TRAIN,
-            budget=_CHECKED,
-            seeds=_SEEDS,
-            metric=table.default_metric,
-            report_metric=table.default_metric,
-            progress=progress,
+            table, DATASET, n_train=_TRAIN, budget=_CHECKED, seeds=_SEEDS, progress=progress
         )
     total = _TRAIN + _CHECKED
     figure = evaluation.plots.regret_curves(
-        result.curves, title=f"NAS-Bench-201, {DATASET}, {_accuracy_name(table)}", n_train=_TRAIN
+        result.curves, title=f"NAS-Bench-201, {DATASET}: {result.metric.replace('_', ' ')}", n_train=_TRAIN
     )
     plot = _save(figure, out / "search.png")
     ways = {
@@ -262,11 +255,14 @@ def _compare(table: Benchmark, out: Path, bar: ProgressBar) -> Step:
         [way, total, f"{found.mean():.2f} ± {found.std(ddof=1):.2f}", f"{regret[:, -1].mean():.2f}"]
         for way, (found, regret) in ways.items()
     ]
-    columns = ["search", "true queries", f"best {_accuracy_name(table)}", "regret"]
-    facts = result.to_dict()
-    lines = [("best of the whole table", f"{result.optimum:.2f} %"), ("seeds", _SEEDS)]
+    columns = ["search", "true queries", f"{result.report_metric.replace('_', ' ')} found (%)", "regret"]
+    lines: list[tuple[str, Any]] = [
+        ("searched by", f"{result.metric.replace('_', ' ')}; the best of the table is {result.optimum:.2f} %"),
+        ("seeds", _SEEDS),
+        *(("note", note) for note in result.notes),
+    ]
     title = f"Search with {total} true queries: over predictions and by look-up"
-    return Step("search", title, perf_counter() - begin, facts, lines, (columns, rows), (plot,))
+    return Step("search", title, perf_counter() - begin, result.to_dict(), lines, (columns, rows), (plot,))
 
 
 def _search_predictions(out: Path, seed: int) -> Step:
