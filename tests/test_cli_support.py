@@ -210,7 +210,7 @@ def test_ctrl_c_in_a_real_process() -> None:
 
 def test_a_closed_pipe_is_no_error() -> None:
     code = "import sys; sys.argv[0] = 'tauzero'; from tauzero.cli import main; main()"
-    arguments = [sys.executable, "-c", code, "spaces", "nasbench201", "--sample", "20000"]
+    arguments = [sys.executable, "-c", code, "spaces", "nasbench201", "--sample", "20000", "--json"]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.read(10)

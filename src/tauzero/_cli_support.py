@@ -81,6 +81,7 @@ def emit(payload: Mapping[str, Any], as_json: bool, *renderables: Any) -> None:
     """Print `payload` as one JSON object, or the given rich renderables for people."""
     if as_json:
         sys.stdout.write(json.dumps(jsonable(payload), ensure_ascii=False) + "\n")
+        sys.stdout.flush()  # a reader that has gone is noticed here, not while Python shuts down
         return
     from rich.console import Console
 
