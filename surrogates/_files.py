@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load, save
 
 from tauzero.benchmarks import UnwritableFolderError
-from tauzero.spaces import SearchSpace, TauzeroError
+from tauzero.spaces import BenchmarkFormatError, SearchSpace
 from tauzero.surrogates._target import TargetTransform
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ MODEL_FORMAT = 1
 _MODEL, _ARRAYS = "model.json", "arrays.safetensors"
 
 
-class ModelFormatError(TauzeroError, ValueError):
+class ModelFormatError(BenchmarkFormatError):
     """A folder that holds no model, a damaged one, or one of an unknown version."""
 
 
@@ -65,7 +65,7 @@ def save_surrogate(model: Surrogate, folder: Path) -> Path:
         (temporary / _MODEL).write_text(json.dumps(content, default=_plain, indent=1) + "\n", encoding="utf-8")
         tensors = {f"state.{k}": np.ascontiguousarray(v) for k, v in arrays.items()}
         tensors |= {f"target.{k}": np.ascontiguousarray(v) for k, v in target_arrays.items()}
-        save_file(tensors, str(temporary / _ARRAYS))
+        (temporary / _ARRAYS).write_bytes(save(tensors))
         for name, text in texts.items():
             (temporary / name).write_text(text, encoding="utf-8")
         if folder.exists():
@@ -103,7 +103,7 @@ def load_surrogate(folder: Path) -> Surrogate:
             raise ModelFormatError(
                 f"'{folder}' has model format {content['format']}, this version of tauzero reads {MODEL_FORMAT}."
             )
-        tensors = load_file(str(folder / _ARRAYS))
+        tensors = load((folder / _ARRAYS).read_bytes())
         texts = {_inside(name): (folder / _inside(name)).read_text(encoding="utf-8") for name in content["texts"]}
         model = create(content["surrogate"], content["space"], **content["params"])
         model.target_ = TargetTransform.from_state(content["target"], _part(tensors, "target."))
