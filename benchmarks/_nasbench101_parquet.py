@@ -12,9 +12,8 @@ import numpy.typing as npt
 
 from tauzero import spaces
 from tauzero.benchmarks._parquet import file_digest, find_parquet, read_columns
-from tauzero.benchmarks._progress import Progress
 from tauzero.benchmarks._table import Column, Table, in_index_order
-from tauzero.spaces import BenchmarkFormatError
+from tauzero.spaces import BenchmarkFormatError, Progress
 
 _CELL = ["n_vertices", "adj_bits", "ops_base3"]
 _MAIN = [*_CELL, "params", "test_acc108_mean"]
@@ -72,12 +71,12 @@ def read(path: Path, progress: Progress) -> Table:
     if found is None:
         raise BenchmarkFormatError(f"'{path}' is no NAS-Bench-101 Parquet file.")
     space = spaces.get("nasbench101")
-    progress(0.0, f"reading {found.name}")
+    progress(0, 10)
     raw = read_columns(found, _MAIN)
-    progress(0.2, "finding each cell in the space")
+    progress(2, 10)  # most of the time goes into finding each cell in the space
     genotypes = space.validate(genotypes_of_codes(*(raw[name] for name in _CELL)))
     order, index = in_index_order(space, genotypes)
-    progress(0.8, "arranging columns")
+    progress(8, 10)
     columns = [
         Column(
             "cifar10",

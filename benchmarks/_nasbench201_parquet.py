@@ -11,9 +11,8 @@ import numpy as np
 from tauzero import spaces
 from tauzero.benchmarks._nasbench201 import DATASETS, LICENCE, size_columns, time_columns
 from tauzero.benchmarks._parquet import file_digest, find_parquet, read_columns, schema_names
-from tauzero.benchmarks._progress import Progress
 from tauzero.benchmarks._table import Column, Table, in_index_order, mean_over_runs
-from tauzero.spaces import BenchmarkFormatError
+from tauzero.spaces import BenchmarkFormatError, Progress
 
 _OPS = [f"op{k}" for k in range(6)]
 _RUNS = range(3)
@@ -54,12 +53,12 @@ def read(path: Path, progress: Progress) -> Table:
         raise BenchmarkFormatError(f"'{path}' is no NAS-Bench-201 Parquet file.")
     names = schema_names(found)
     space = spaces.get("nasbench201")
-    progress(0.0, f"reading {found.name}")
+    progress(0, 2)
     raw = read_columns(found, [n for n in sorted(names) if n in _OPS or n in _wanted()])
     genotypes = space.validate(np.stack([raw[name] for name in _OPS], axis=1))
     order, index = in_index_order(space, genotypes)
     data = {name: values[order] for name, values in raw.items()}
-    progress(0.5, "arranging columns")
+    progress(1, 2)
     columns: list[Column] = []
     for d, dataset, _, _ in DATASETS:
         for metric, epoch, pattern, text in _PER_RUN:

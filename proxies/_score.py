@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ["score"]
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from tauzero.networks import DatasetShape, dataset_shape
 from tauzero.proxies import _registry
 from tauzero.proxies._images import Batch, check_batch_size, images
 from tauzero.proxies.base import Proxy, Work
-from tauzero.spaces import Genotypes, SearchSpace
+from tauzero.spaces import Genotypes, Progress, SearchSpace
 
 # Architectures that one thread holds at a time: networks are at most 6 MB each; small groups keep all cores busy.
 _GROUP = 2
@@ -34,7 +34,7 @@ def score(
     *,
     device: str | torch.device = "auto",
     seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     batch_size: int = 64,
     dataset: str | int | DatasetShape = "cifar10",
 ) -> pd.DataFrame:
@@ -114,7 +114,7 @@ class _Run:
     seed: int
     device: torch.device
     batch: Tensor | None
-    progress: Callable[[int, int], None] | None
+    progress: Progress | None
 
     def score(self, rows: Genotypes, chosen: list[Proxy]) -> dict[Proxy, npt.NDArray[np.float64]]:
         scores = {}

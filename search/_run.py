@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["run"]
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from tauzero.search._registry import create
 from tauzero.search.base import Algorithm
 from tauzero.search.objectives import Evaluation, Objective
 from tauzero.search.trajectory import Trajectory
-from tauzero.spaces import Genotypes, Seed
+from tauzero.spaces import Genotypes, Progress, Seed
 
 #: Consecutive proposals without one new architecture after which a search counts as stalled.
 _PATIENCE = 10_000
@@ -30,7 +30,7 @@ def run(
     *,
     batch_size: int = 1,
     params: Mapping[str, Any] | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     checkpoint: str | Path | None = None,
     checkpoint_every: float = 60.0,
 ) -> Trajectory:
@@ -151,7 +151,7 @@ class _Account:
         values, seconds = before.values.tolist(), before.seconds.tolist()
         self.recalled = dict(zip(before.index.tolist(), zip(values, seconds, strict=True), strict=True))
 
-    def step(self, batch_size: int, progress: Callable[[int, int], None] | None) -> str:
+    def step(self, batch_size: int, progress: Progress | None) -> str:
         """Ask, evaluate what is new, tell; return why the search ends, or an empty string."""
         rows = self.solver.ask(min(batch_size, self.budget - self.paid))
         if not len(rows):

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from tauzero.spaces import SearchSpace
+from tauzero.spaces import Progress, SearchSpace
 
 _Job = TypeVar("_Job")
 _Result = TypeVar("_Result")
@@ -66,7 +66,7 @@ def in_parallel(
     task: Callable[[_Job], _Result],
     jobs: Sequence[_Job],
     n_jobs: int,
-    progress: Callable[[int, int], None] | None,
+    progress: Progress | None,
 ) -> list[_Result]:
     """Results of all jobs in their order; `progress` is called with (done, total) as they come in."""
     from joblib import Parallel, delayed

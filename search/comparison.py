@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["Comparison", "compare_prediction_with_lookup"]
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from tauzero.search._registry import create
 from tauzero.search._run import run
 from tauzero.search._studies import fresh_surrogate, in_parallel, seed_list, surrogate_label
 from tauzero.search.objectives import ArrayObjective, SurrogateObjective, TableObjective
-from tauzero.spaces import SearchSpace
+from tauzero.spaces import Progress, SearchSpace
 
 if TYPE_CHECKING:
     from tauzero.benchmarks import Benchmark
@@ -145,7 +145,7 @@ def compare_prediction_with_lookup(
     rounds: int = 1,
     one_per_class: bool = True,
     n_jobs: int = 1,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Comparison:
     """Compare search on predictions with search by look-up, both with n_train + budget true queries.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 __all__ = ["ArrayObjective", "Evaluation", "Objective", "SurrogateObjective", "TableObjective"]
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from tauzero.spaces import Genotypes, SearchSpace, get, unknown_name
+from tauzero.spaces import Genotypes, Progress, SearchSpace, get, unknown_name
 
 if TYPE_CHECKING:
     from tauzero.benchmarks import Benchmark
@@ -242,7 +241,7 @@ class SurrogateObjective(Objective):
         kappa: float = 1.0,
         space: SearchSpace | str | None = None,
         whole_space: bool | None = None,
-        progress: Callable[[int, int], None] | None = None,
+        progress: Progress | None = None,
     ) -> None:
         if kind not in ("mean", "ucb"):
             raise unknown_name("kind of surrogate objective", kind, ("mean", "ucb"))

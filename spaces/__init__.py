@@ -15,6 +15,7 @@ __all__ = [
     "MissingExtraError",
     "NASBench101",
     "NASBench201",
+    "Progress",
     "SearchSpace",
     "Seed",
     "TauzeroError",
@@ -28,6 +29,7 @@ __all__ = [
 
 from tauzero.spaces._graphs import CellGraphs
 from tauzero.spaces._operations import OPERATIONS, operation_code
+from tauzero.spaces._progress import Progress
 from tauzero.spaces._random import Seed, as_generator
 from tauzero.spaces._registry import get, names
 from tauzero.spaces.base import Genotypes, SearchSpace

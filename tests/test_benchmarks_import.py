@@ -96,12 +96,15 @@ def parquet101(tmp_path: Path) -> Path:
 
 
 def test_nasbench201_parquet(parquet201: Path, data_folder: Path) -> None:
-    told: list[tuple[float, str]] = []
-    path = benchmarks.import_table("nasbench201", parquet201, progress=lambda f, t: told.append((f, t)))
+    told: list[tuple[int, int]] = []
+    path = benchmarks.import_table("nasbench201", parquet201, progress=lambda done, total: told.append((done, total)))
     assert path == data_folder / "nasbench201.arrow"
     assert os.listdir(data_folder) == ["nasbench201.arrow"]
-    assert [f for f, _ in told] == sorted(f for f, _ in told)
-    assert told[-1][0] == 1.0
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+    assert told[0] == (0, 100)
+    assert told[-1] == (100, 100)
+    assert {total for _, total in told} == {100}
+    assert benchmarks.Progress is spaces.Progress
     table = benchmarks.load("nasbench201")
     assert table.path == path
     index = [0, 3, 11, 40, 15624]
@@ -425,7 +428,7 @@ def test_interrupted_import_leaves_the_old_table(parquet201: Path, data_folder: 
     before = path.read_bytes()
     calls = 0
 
-    def interrupt(fraction: float, text: str) -> None:
+    def interrupt(done: int, total: int) -> None:
         nonlocal calls
         calls += 1
         if calls > at:

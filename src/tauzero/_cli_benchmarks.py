@@ -83,13 +83,7 @@ def import_(
     """
     from tauzero.benchmarks import import_table, load
 
-    with progress_bar("importing") as bar:
-
-        def progress(fraction: float, text: str) -> None:
-            del text
-            if bar is not None:
-                bar(round(1000 * fraction), 1000)
-
+    with progress_bar("importing") as progress:
         written = import_table(name, path, progress=progress)
     facts = load(name, str(written)).info()
     emit({"path": written, "info": facts}, as_json, _info_table(f"Imported {name}", facts), f"Wrote {written}.")

@@ -9,7 +9,6 @@ __all__ = [
     "EXIT_WRONG_USE",
     "DatasetOption",
     "JsonOption",
-    "Progress",
     "SeedOption",
     "SourceOption",
     "SpreadCommand",
@@ -32,11 +31,12 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Annotated, Any, NoReturn, TypeAlias, TypeVar, cast
+from typing import Annotated, Any, NoReturn, TypeVar, cast
 
 import typer
 from typer.core import TyperCommand
 
+from tauzero.spaces import Progress
 from tauzero.spaces.errors import BenchmarkFormatError, MissingExtraError, TauzeroError, unknown_name
 
 EXIT_FAILED = 1
@@ -45,9 +45,6 @@ EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
 #: Whether errors show their traceback (``tauzero --debug`` or ``TAUZERO_DEBUG=1``).
 DEBUG: ContextVar[bool] = ContextVar("tauzero_debug", default=False)
-
-#: What long work calls with the number of finished and of all steps.
-Progress: TypeAlias = Callable[[int, int], None]
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
 DatasetOption = Annotated[str | None, typer.Option("--dataset", help="By default the table's first.")]

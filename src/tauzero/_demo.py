@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tauzero import benchmarks, evaluation, search, spaces, surrogates
 from tauzero.benchmarks import Benchmark, MissingTableError
+from tauzero.spaces import Progress
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,7 +29,6 @@ _PROXIES = ("nwot", "synflow")
 _TOP = 5
 _CHUNK = 32_768
 
-Progress: TypeAlias = Callable[[int, int], None]
 #: Shows the progress of a named piece of work; gives None where nobody looks.
 ProgressBar: TypeAlias = Callable[[str], AbstractContextManager[Progress | None]]
 
