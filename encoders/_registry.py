@@ -47,7 +47,7 @@ def create(name: str, space: SearchSpace | str, **params: Any) -> Encoder:
     ValueError
         If it has no such parameter.
     """
-    if name not in _ENCODERS:
+    if not isinstance(name, str) or name not in _ENCODERS:
         raise unknown_name("encoder", name, _ENCODERS)
     try:
         return _ENCODERS[name](space, **params)

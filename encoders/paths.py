@@ -40,9 +40,13 @@ class Paths(Encoder):
         canonical: bool = True,
     ) -> None:
         super().__init__(space, canonical=canonical)
-        if max_length is not None and (isinstance(max_length, bool) or max_length < 0):
-            raise ValueError(f"The 'max_length' parameter of Paths must be None or at least 0. Got {max_length!r}.")
-        self.max_length = max_length
+        if max_length is not None and (
+            isinstance(max_length, bool) or not isinstance(max_length, int | np.integer) or max_length < 0
+        ):
+            raise ValueError(
+                f"The 'max_length' parameter of Paths must be None or an integer of at least 0. Got {max_length!r}."
+            )
+        self.max_length = None if max_length is None else int(max_length)
         self.counts = counts
         self.contract_skips = contract_skips
 

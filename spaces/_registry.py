@@ -37,6 +37,6 @@ def get(name: str | SearchSpace) -> SearchSpace:
     """
     if isinstance(name, SearchSpace):
         return name
-    if name not in _SPACES:
+    if not isinstance(name, str) or name not in _SPACES:
         raise unknown_name("search space", name, _SPACES)
     return _instance(name)

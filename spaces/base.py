@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Genotypes", "SearchSpace"]
+__all__ = ["Genotypes", "SearchSpace", "is_integral"]
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -19,6 +19,13 @@ from tauzero.spaces.errors import InvalidGenotypeError, unknown_name
 Genotypes: TypeAlias = npt.NDArray[np.int8]
 
 _MAX_REJECTION_ROUNDS = 1000
+
+
+def is_integral(array: npt.NDArray[Any]) -> bool:
+    """Whether an array holds integers, be it as floats; False for fractions, NaN, text and objects."""
+    if array.dtype.kind in "iub":
+        return True
+    return array.dtype.kind == "f" and bool(np.isfinite(array).all()) and bool((array == np.rint(array)).all())
 
 
 class SearchSpace(ABC):
@@ -104,7 +111,13 @@ class SearchSpace(ABC):
         InvalidGenotypeError
             Naming the first row and column that do not fit.
         """
-        array = np.asarray(genotypes)
+        try:
+            array = np.asarray(genotypes)
+        except ValueError as error:
+            raise InvalidGenotypeError(
+                f"The 'genotypes' argument of {self.name} must be a matrix [n, {self.length}]. "
+                f"Got what makes no rectangular array ({error})."
+            ) from error
         if array.ndim == 1 and array.size == self.length:
             raise InvalidGenotypeError(
                 f"The 'genotypes' argument of {self.name} must be a matrix [n, {self.length}]. "
@@ -115,13 +128,11 @@ class SearchSpace(ABC):
                 f"The 'genotypes' argument of {self.name} must be a matrix [n, {self.length}]. "
                 f"Got an array of shape {array.shape}."
             )
-        if array.dtype.kind not in "iub":
-            exact = array.dtype.kind == "f" and bool(np.isfinite(array).all()) and bool((array == np.rint(array)).all())
-            if not exact:
-                raise InvalidGenotypeError(
-                    f"The 'genotypes' argument of {self.name} must hold integers. Got dtype {array.dtype}: "
-                    "convert with .astype('int8') after checking where fractions, NaN or text come from."
-                )
+        if not is_integral(array):
+            raise InvalidGenotypeError(
+                f"The 'genotypes' argument of {self.name} must hold integers. Got dtype {array.dtype}: "
+                "convert with .astype('int8') after checking where fractions, NaN or text come from."
+            )
         high = np.asarray(self.cardinalities)
         if len(array) and (
             bool((array < 0).any()) or (array.dtype != np.bool_ and bool((array.max(axis=0) >= high).any()))

@@ -15,7 +15,7 @@ from tauzero.spaces._graphs import CellGraphs
 from tauzero.spaces._module_hash import module_hashes
 from tauzero.spaces._nasbench101_tables import INNER, MAX_EDGES, NUM_BITS, NASBench101Tables, V, build_tables
 from tauzero.spaces._operations import operation_code
-from tauzero.spaces.base import Genotypes, SearchSpace
+from tauzero.spaces.base import Genotypes, SearchSpace, is_integral
 from tauzero.spaces.errors import InvalidGenotypeError, UnknownNameError
 
 _SHARED_NAMES = ("conv_3x3", "conv_1x1", "max_pool_3x3")
@@ -180,6 +180,11 @@ class NASBench101(SearchSpace):
                 f"Expected adjacency [n, k, k] with 2 <= k <= {V} and operations [n, k - 2]. "
                 f"Got shapes {matrix.shape} and {codes.shape}."
             )
+        if not is_integral(matrix) or not is_integral(codes):
+            raise InvalidGenotypeError(
+                "The 'adjacency' and 'operations' arguments must hold integers. "
+                f"Got dtypes {matrix.dtype} and {codes.dtype}."
+            )
         if np.tril(matrix).any():
             raise InvalidGenotypeError("The 'adjacency' argument must be upper triangular (edges go forwards).")
         rows = np.zeros((len(matrix), self.length), dtype=np.int64)
@@ -267,7 +272,9 @@ class NASBench101(SearchSpace):
                     f"{', '.join(self.operations)}. Got {len(match[1])} entries: {given[i]!r}."
                 )
             matrix = np.array(list(match[1]), dtype=np.int8).reshape(1, k, k)
-            rows[i] = self.from_matrices(
-                matrix, np.array([[codes[o] for o in inner]], dtype=np.int8).reshape(1, k - 2)
-            )[0]
+            labels = np.array([[codes[o] for o in inner]], dtype=np.int8).reshape(1, k - 2)
+            try:
+                rows[i] = self.from_matrices(matrix, labels)[0]
+            except InvalidGenotypeError as error:
+                raise InvalidGenotypeError(f"String {i} is not a NAS-Bench-101 module: {error}") from error
         return rows
