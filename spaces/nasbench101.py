@@ -221,14 +221,14 @@ class NASBench101(SearchSpace):
         The first call hashes the whole space (about twenty seconds).
         """
         wanted = [h.lower() for h in self._read_strings(hashes)]
-        known = self._index_of_hash
+        known = self._index_of_hash if wanted else {}
         unknown = [h for h in wanted if h not in known]
         if unknown:
             raise UnknownNameError(
                 f"{len(unknown)} of {len(wanted)} module hashes are not in NAS-Bench-101, the first of them "
                 f"{unknown[0]!r}. Expected 32 hexadecimal digits of a cell of at most 7 vertices and 9 edges."
             )
-        return np.ascontiguousarray(self._all[[known[h] for h in wanted]])
+        return np.ascontiguousarray(self._all[np.array([known[h] for h in wanted], dtype=np.int64)])
 
     @cached_property
     def _index_of_hash(self) -> dict[str, int]:

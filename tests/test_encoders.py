@@ -1,0 +1,436 @@
+"""The contract of every registered encoder, and each encoder against a slow, obvious implementation."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+
+import networkx as nx
+import numpy as np
+import pytest
+
+from tauzero import encoders, spaces
+from tauzero.encoders import Encoder
+from tauzero.encoders import base as encoder_base
+from tauzero.spaces import InvalidGenotypeError, SearchSpace, UnknownNameError
+
+DIMENSIONS = {
+    "nasbench101": {"adjacency": 39, "graph_features": 48, "onehot": 36, "paths": 364, "union": 412},
+    "nasbench201": {"adjacency": 56, "graph_features": 90, "onehot": 30, "paths": 85, "union": 175},
+}
+
+#: Different feature rows over all of NAS-Bench-201, which has 5,425 classes of equal networks. Paths do not see
+#: what they share: some different networks have the same paths.
+DISTINCT = {"adjacency": 5_425, "graph_features": 5_425, "onehot": 5_425, "paths": 5_050, "union": 5_425}
+
+EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
+OPERATIONS = {
+    "nasbench101": ("conv_3x3", "conv_1x1", "max_pool_3x3"),
+    "nasbench201": (None, "skip_connect", "conv_1x1", "conv_3x3", "avg_pool_3x3"),
+}
+
+
+@pytest.fixture(params=spaces.names())
+def space(request: pytest.FixtureRequest) -> SearchSpace:
+    return spaces.get(request.param)
+
+
+@pytest.fixture(params=encoders.names())
+def name(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def encoder(name: str, space: SearchSpace) -> Encoder:
+    return encoders.create(name, space)
+
+
+def plain_graph(space: SearchSpace, row: np.ndarray) -> nx.DiGraph:
+    """Operations as vertices, straight from the genotype; what NAS-Bench-101 prunes is left out."""
+    graph = nx.DiGraph()
+    graph.add_nodes_from(["input", "output"], op="")
+    names = OPERATIONS[space.name]
+    if space.name == "nasbench201":
+        used = [e for e in range(6) if names[row[e]] is not None]
+        graph.add_nodes_from((e, {"op": names[row[e]]}) for e in used)
+        graph.add_edges_from(("input", e) for e in used if EDGES[e][0] == 0)
+        graph.add_edges_from((e, "output") for e in used if EDGES[e][1] == 3)
+        graph.add_edges_from((e, f) for e in used for f in used if EDGES[e][1] == EDGES[f][0])
+        return graph
+    label = {0: "input", 6: "output"} | {v: v for v in range(1, 6)}
+    graph.add_nodes_from((v, {"op": names[row[20 + v]]}) for v in range(1, 6))
+    edges = [(x, y) for y in range(1, 7) for x in range(y)]
+    graph.add_edges_from((label[x], label[y]) for (x, y), on in zip(edges, row[:21], strict=True) if on)
+    useful = {v for path in nx.all_simple_paths(graph, "input", "output") for v in path}
+    return nx.DiGraph(graph.subgraph(useful))
+
+
+def plain_paths(graph: nx.DiGraph) -> list[tuple[str, ...]]:
+    """The operations along each path from the input to the output."""
+    return [tuple(graph.nodes[v]["op"] for v in path[1:-1]) for path in nx.all_simple_paths(graph, "input", "output")]
+
+
+def relabelled(rows: np.ndarray, seed: int) -> np.ndarray:
+    """NAS-Bench-101 cells with their inner vertices in another order in which edges still go forwards."""
+    space = spaces.get("nasbench101")
+    rng = np.random.default_rng(seed)
+    changed = []
+    for row, matrix in zip(rows, space.adjacency(rows), strict=True):
+        order = [0]
+        while len(order) < 6:
+            ready = [v for v in range(1, 6) if v not in order and set(np.flatnonzero(matrix[:, v])) <= set(order)]
+            order.append(int(rng.choice(ready)))
+        moved = matrix[np.ix_([*order, 6], [*order, 6])]
+        changed.append(space.from_matrices(moved[None], row[None, 20 + np.array(order[1:])])[0])
+    return np.stack(changed)
+
+
+# -- contract ---------------------------------------------------------------------------------
+
+
+def test_names() -> None:
+    assert encoders.names() == ["adjacency", "graph_features", "onehot", "paths", "union"]
+    for known in encoders.names():
+        assert encoders.create(known, "nasbench201").name == known
+
+
+def test_what_transform_returns(encoder: Encoder, space: SearchSpace) -> None:
+    features = encoder.transform(space.sample(50, 0))
+    assert features.shape == (50, encoder.dimension)
+    assert features.dtype == np.float32
+    assert features.flags.c_contiguous
+    assert np.isfinite(features).all()
+    assert encoder.dimension == len(encoder.feature_names) == DIMENSIONS[space.name][encoder.name]
+    assert len(set(encoder.feature_names)) == encoder.dimension
+    assert all(isinstance(column, str) for column in encoder.feature_names)
+
+
+def test_empty_batch(encoder: Encoder, space: SearchSpace) -> None:
+    features = encoder.transform(np.zeros((0, space.length), dtype=np.int8))
+    assert features.shape == (0, encoder.dimension)
+    assert features.dtype == np.float32
+
+
+@pytest.mark.parametrize("canonical", [True, False])
+def test_features_do_not_depend_on_the_batch(
+    name: str, space: SearchSpace, canonical: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = space.sample(100, 1)
+    whole = encoders.create(name, space, canonical=canonical).transform(rows)
+    monkeypatch.setattr(encoder_base, "_CHUNK", 7)
+    other = encoders.create(name, space, canonical=canonical)
+    np.testing.assert_array_equal(other.transform(rows), whole)
+    np.testing.assert_array_equal(other.transform(rows[::-1])[::-1], whole)
+    np.testing.assert_array_equal(np.concatenate([other.transform(row[None]) for row in rows[:20]]), whole[:20])
+
+
+def test_remembered_features_are_the_same(name: str) -> None:
+    """More than an eighth of the space fills the memory; what it gives is the caller's own."""
+    space = spaces.get("nasbench201")
+    rows = space.enumerate()
+    encoder, fresh = encoders.create(name, space), encoders.create(name, space)
+    direct = np.concatenate([fresh.transform(part) for part in np.array_split(rows, 10)])
+    assert fresh._cache is None
+    whole = encoder.transform(rows)
+    assert encoder._cache is not None
+    np.testing.assert_array_equal(whole, direct)
+    whole[:] = -7
+    np.testing.assert_array_equal(encoder.transform(rows[:50]), direct[:50])
+
+
+def test_a_space_too_large_is_not_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoder_base, "_CACHE_BYTES", 15_625 * 30 * 4 - 1)
+    encoder = encoders.create("onehot", "nasbench201")
+    encoder.transform(encoder.space.enumerate())
+    assert encoder._cache is None
+
+
+def test_equal_networks_have_equal_features(name: str) -> None:
+    space = spaces.get("nasbench201")
+    features = encoders.create(name, space).transform(space.enumerate())
+    labels = space.classes("network")
+    _, first = np.unique(labels, return_index=True)
+    np.testing.assert_array_equal(features, features[first[labels]])
+    assert len(np.unique(features, axis=0)) == DISTINCT[name]
+
+
+def test_isomorphic_cells_have_equal_features(name: str) -> None:
+    space = spaces.get("nasbench101")
+    rows = space.sample(300, 2)
+    moved = relabelled(rows, 3)
+    assert (rows != moved).any(axis=1).sum() > 100
+    encoder = encoders.create(name, space)
+    np.testing.assert_array_equal(encoder.transform(moved), encoder.transform(rows))
+
+
+@pytest.mark.parametrize("name", ["graph_features", "paths"])
+def test_invariant_without_the_canonical_form(name: str) -> None:
+    """Counts along paths do not depend on the vertex order by themselves."""
+    space = spaces.get("nasbench101")
+    rows = space.sample(100, 4)
+    encoder = encoders.create(name, space, canonical=False)
+    np.testing.assert_array_equal(encoder.transform(relabelled(rows, 5)), encoder.transform(rows))
+
+
+@pytest.mark.parametrize("canonical", [True, False])
+def test_bad_rows(name: str, space: SearchSpace, canonical: bool) -> None:
+    encoder = encoders.create(name, space, canonical=canonical)
+    rows = space.sample(3, 0)
+    for wrong in (rows[0], rows[:, 1:], rows + 0.5, -1 - rows, rows + 50):
+        with pytest.raises(InvalidGenotypeError, match=space.name):
+            encoder.transform(wrong)
+    if space.name == "nasbench101":
+        with pytest.raises(InvalidGenotypeError, match="cannot be reached"):
+            encoder.transform(np.zeros((1, 26), dtype=np.int8))
+
+
+def test_parameters_make_an_equal_encoder(encoder: Encoder, space: SearchSpace) -> None:
+    rows = space.sample(10, 0)
+    for twin in (
+        encoders.create(encoder.name, space, **encoder.get_params()),
+        eval(repr(encoder), {"tauzero": __import__("tauzero.encoders")}),
+    ):
+        assert twin.get_params() == encoder.get_params()
+        assert twin.space is encoder.space
+        np.testing.assert_array_equal(twin.transform(rows), encoder.transform(rows))
+
+
+def test_canonical_is_an_argument(name: str) -> None:
+    """Without it, features are those of the row as it stands; a representative stands for itself."""
+    space = spaces.get("nasbench201")
+    rows = space.sample(200, 6)
+    plain, canonical = encoders.create(name, space, canonical=False), encoders.create(name, space)
+    assert (plain.transform(rows) != canonical.transform(rows)).any()
+    np.testing.assert_array_equal(plain.transform(space.canonical(rows)), canonical.transform(rows))
+
+
+@pytest.mark.parametrize("wrong", ["one_hot", "", None, ["onehot"]])
+def test_unknown_name(wrong: object) -> None:
+    with pytest.raises(UnknownNameError, match=r"Unknown encoder .*Known: 'adjacency', 'graph_features'"):
+        encoders.create(wrong, "nasbench201")
+
+
+def test_unknown_space_and_parameter(name: str) -> None:
+    with pytest.raises(UnknownNameError, match="search space 'nasbench999'"):
+        encoders.create(name, "nasbench999")
+    with pytest.raises(ValueError, match=rf"Wrong parameters for the encoder '{name}'.*depth"):
+        encoders.create(name, "nasbench201", depth=3)
+
+
+# -- onehot and adjacency ---------------------------------------------------------------------
+
+
+def test_onehot_entry_by_entry(space: SearchSpace) -> None:
+    rows = space.sample(50, 7)
+    encoder = encoders.create("onehot", space, canonical=False)
+    features = encoder.transform(rows)
+    expected = np.zeros_like(features)
+    for k, column in enumerate(encoder.feature_names):
+        position, value = (int(part) for part in column[1:].split("="))
+        expected[:, k] = rows[:, position] == value
+    np.testing.assert_array_equal(features, expected)
+
+
+def test_adjacency_entry_by_entry(space: SearchSpace) -> None:
+    rows = space.sample(50, 8)
+    encoder = encoders.create("adjacency", space, canonical=False)
+    features, graphs = encoder.transform(rows), space.graphs(rows)
+    edges = 0
+    for k, column in enumerate(encoder.feature_names):
+        if "->" in column:
+            u, v = (int(part) for part in column.split("->"))
+            np.testing.assert_array_equal(features[:, k], graphs.adjacency[:, u, v])
+            edges += 1
+        else:
+            vertex, operation = column[1:].split("=")
+            code = spaces.operation_code(operation)
+            np.testing.assert_array_equal(features[:, k], graphs.ops[:, int(vertex)] == code)
+    assert edges == graphs.max_nodes * (graphs.max_nodes - 1) // 2
+    np.testing.assert_array_equal(features[:, :edges].sum(axis=1), graphs.adjacency.sum(axis=(1, 2)))
+
+
+# -- paths ------------------------------------------------------------------------------------
+
+
+def sequence(column: str) -> tuple[str, ...]:
+    return () if column == "()" else tuple(column.split(">"))
+
+
+@pytest.mark.parametrize("counts", [False, True])
+@pytest.mark.parametrize("contract_skips", [False, True])
+@pytest.mark.parametrize("canonical", [False, True])
+def test_paths(space: SearchSpace, counts: bool, contract_skips: bool, canonical: bool) -> None:
+    """Against every path found by networkx in a graph built straight from the genotype."""
+    rows = space.sample(150, 9)
+    encoder = encoders.create("paths", space, counts=counts, contract_skips=contract_skips, canonical=canonical)
+    features = encoder.transform(rows)
+    place = {sequence(column): k for k, column in enumerate(encoder.feature_names)}
+    largest = 0
+    for row, values in zip(space.canonical(rows) if canonical else rows, features, strict=True):
+        found = Counter(
+            tuple(o for o in path if not (contract_skips and o == "skip_connect"))
+            for path in plain_paths(plain_graph(space, row))
+        )
+        expected = np.zeros(len(place))
+        for path, times in found.items():
+            expected[place[path]] = times if counts else 1
+        np.testing.assert_array_equal(values, expected)
+        largest = max(largest, *found.values(), 0)
+    assert largest > 1
+
+
+@pytest.mark.parametrize("max_length", [0, 1, 2, np.int64(2), 5, 100])
+def test_truncated_paths_are_the_first_columns(space: SearchSpace, max_length: int) -> None:
+    rows = space.sample(100, 10)
+    whole = encoders.create("paths", space, counts=True)
+    short = encoders.create("paths", space, counts=True, max_length=max_length)
+    k = len(space.graph_operations)
+    assert short.dimension == sum(k**length for length in range(min(max_length, space.max_path_length) + 1))
+    assert short.feature_names == whole.feature_names[: short.dimension]
+    np.testing.assert_array_equal(short.transform(rows), whole.transform(rows)[:, : short.dimension])
+
+
+def test_path_names() -> None:
+    names = encoders.create("paths", "nasbench101", max_length=2).feature_names
+    assert names[:5] == ["()", "conv_3x3", "conv_1x1", "max_pool_3x3", "conv_3x3>conv_3x3"]
+    lengths = [len(sequence(column)) for column in names]
+    assert lengths == sorted(lengths)
+
+
+def test_how_many_networks_paths_tell_apart() -> None:
+    space = spaces.get("nasbench201")
+    found = {
+        (counts, contract): len(
+            np.unique(
+                encoders.create("paths", space, counts=counts, contract_skips=contract).transform(space.enumerate()),
+                axis=0,
+            )
+        )
+        for counts, contract in itertools.product((False, True), repeat=2)
+    }
+    assert found == {(False, False): 5_050, (True, False): 5_279, (False, True): 3_100, (True, True): 4_120}
+
+
+@pytest.mark.parametrize("max_length", [-1, 1.5, True, "2", np.nan])
+def test_bad_max_length(max_length: object) -> None:
+    with pytest.raises(ValueError, match=r"'max_length' parameter of Paths must be None or an integer of at least 0"):
+        encoders.create("paths", "nasbench201", max_length=max_length)
+
+
+# -- graph features ---------------------------------------------------------------------------
+
+
+def plain_features(space: SearchSpace, row: np.ndarray) -> dict[str, float]:
+    """Each feature by its definition, by enumerating vertices, edges and paths."""
+    graph = plain_graph(space, row)
+    op = nx.get_node_attributes(graph, "op")
+    paths = plain_paths(graph)
+    none = {"nasbench101": 7, "nasbench201": 8}[space.name]  # the least over no path: the number of vertices
+    names = space.graph_operations
+    found: dict[str, float] = {}
+    for o in names:
+        found[f"count[{o}]"] = sum(value == o for value in op.values())
+        found[f"from_input[{o}]"] = sum(op[v] == o for v in graph.successors("input"))
+        found[f"to_output[{o}]"] = sum(op[v] == o for v in graph.predecessors("output"))
+    for size in range(1, len(names) + 1):
+        for subset in itertools.combinations(names, size):
+            label = "+".join(subset)
+            within = [len(path) for path in paths if set(path) <= set(subset)]
+            found[f"min_path[{label}]"] = min(within, default=none)
+            found[f"max_path[{label}]"] = max(within, default=-1)
+            if size < len(names):
+                members = [sum(o in subset for o in path) for path in paths]
+                found[f"least_on_path[{label}]"] = min(members, default=none)
+                found[f"most_on_path[{label}]"] = max(members, default=-1)
+    for a, b in itertools.product(names, repeat=2):
+        found[f"edges[{a}>{b}]"] = sum((op[u], op[v]) == (a, b) for u, v in graph.edges)
+    found["vertices"] = len(graph) - 2
+    found["edges"] = graph.number_of_edges()
+    found["paths"] = len(paths)
+    found["direct"] = graph.has_edge("input", "output")
+    return found
+
+
+def test_graph_features(space: SearchSpace) -> None:
+    rows = space.sample(200, 11)
+    if space.name == "nasbench101":
+        rows = np.concatenate([space.enumerate()[:20], rows])  # cells of few vertices
+    else:
+        assert not space.is_connected(rows).all()  # cells without any path
+    encoder = encoders.create("graph_features", space, canonical=False)
+    for row, values in zip(rows, encoder.transform(rows), strict=True):
+        expected = plain_features(space, row)
+        assert set(expected) == set(encoder.feature_names)
+        assert dict(zip(encoder.feature_names, values.tolist(), strict=True)) == expected
+
+
+def test_graph_features_of_an_example() -> None:
+    """Input → conv 3×3 → conv 1×1 → output, and input → max-pool → conv 1×1."""
+    row = spaces.get("nasbench101").from_string(
+        ["0110000010000100000100000:input,conv3x3-bn-relu,maxpool3x3,conv1x1-bn-relu,output"]
+    )
+    encoder = encoders.create("graph_features", "nasbench101")
+    values = dict(zip(encoder.feature_names, encoder.transform(row)[0].tolist(), strict=True))
+    assert values["count[conv_1x1]"] == values["to_output[conv_1x1]"] == 1
+    assert values["from_input[conv_1x1]"] == values["direct"] == 0
+    assert (values["vertices"], values["edges"], values["paths"]) == (3, 5, 2)
+    assert (values["min_path[conv_3x3+conv_1x1]"], values["max_path[conv_3x3+conv_1x1]"]) == (2, 2)
+    assert (values["min_path[conv_3x3]"], values["max_path[conv_3x3]"]) == (7, -1)
+    assert (values["least_on_path[max_pool_3x3]"], values["most_on_path[max_pool_3x3]"]) == (0, 1)
+    assert values["edges[max_pool_3x3>conv_1x1]"] == 1
+
+
+# -- union ------------------------------------------------------------------------------------
+
+
+def test_union_is_its_parts_side_by_side(space: SearchSpace) -> None:
+    rows = space.sample(60, 12)
+    first, second = encoders.create("paths", space, max_length=1), encoders.create("onehot", space)
+    both, turned = encoders.union(first, second), encoders.union(second, first)
+    assert both.feature_names == [f"paths:{c}" for c in first.feature_names] + [
+        f"onehot:{c}" for c in second.feature_names
+    ]
+    expected = np.concatenate([first.transform(rows), second.transform(rows)], axis=1)
+    np.testing.assert_array_equal(both.transform(rows), expected)
+    np.testing.assert_array_equal(np.roll(turned.transform(rows), first.dimension, axis=1), expected)
+    named = encoders.create("union", space, encoders=[("paths", {"max_length": 1}), "onehot"])
+    np.testing.assert_array_equal(named.transform(rows), expected)
+    assert named.get_params() == both.get_params()
+
+
+def test_union_of_canonical_and_plain_parts() -> None:
+    space = spaces.get("nasbench201")
+    rows = space.sample(3_000, 13)
+    canonical, plain = encoders.create("paths", space), encoders.create("onehot", space, canonical=False)
+    expected = np.concatenate([canonical.transform(rows), plain.transform(rows)], axis=1)
+    np.testing.assert_array_equal(encoders.union(canonical, plain).transform(rows), expected)
+    turned = encoders.union(plain, canonical).transform(rows)
+    np.testing.assert_array_equal(np.roll(turned, canonical.dimension, axis=1), expected)
+
+
+def test_union_inside_a_union() -> None:
+    space = spaces.get("nasbench201")
+    inner = encoders.union(encoders.create("onehot", space), encoders.create("adjacency", space))
+    outer = encoders.union(inner, encoders.create("graph_features", space))
+    assert outer.dimension == 30 + 56 + 90
+    assert outer.feature_names[0] == "union:onehot:g0=0"
+    rows = space.sample(20, 14)
+    np.testing.assert_array_equal(outer.transform(rows)[:, :86], inner.transform(rows))
+    twin = encoders.create("union", space, **outer.get_params())
+    np.testing.assert_array_equal(twin.transform(rows), outer.transform(rows))
+
+
+def test_bad_unions() -> None:
+    with pytest.raises(ValueError, match="must be of nasbench101"):
+        encoders.union(encoders.create("onehot", "nasbench101"), encoders.create("onehot", "nasbench201"))
+    with pytest.raises(ValueError, match="needs at least one encoder"):
+        encoders.union()
+    with pytest.raises(ValueError, match="must name at least one encoder"):
+        encoders.create("union", "nasbench201", encoders=[])
+    with pytest.raises(UnknownNameError, match=r"Unknown encoder 'path'.*Did you mean 'paths'"):
+        encoders.create("union", "nasbench201", encoders=["path"])
+    with pytest.raises(ValueError, match="Wrong parameters for the encoder 'onehot'"):
+        encoders.create("union", "nasbench201", encoders=[("onehot", {"counts": True})])
+    for wrong in (3, [3], None):
+        with pytest.raises(ValueError, match="Wrong parameters for the encoder 'union'"):
+            encoders.create("union", "nasbench201", encoders=wrong)
