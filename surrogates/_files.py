@@ -55,6 +55,11 @@ def save_surrogate(model: Surrogate, folder: Path) -> Path:
         "texts": sorted(texts),
         "metadata": model.metadata_,
     }
+    folder = folder.expanduser().absolute()
+    if folder == Path.cwd():
+        raise UnwritableFolderError(
+            "A model is saved in a folder of its own. Got the current directory: name a new one."
+        )
     if folder.exists() and not (folder / _MODEL).is_file() and (not folder.is_dir() or any(folder.iterdir())):
         raise UnwritableFolderError(
             f"'{folder}' exists and is no tauzero model; nothing was written. Choose a new folder."
@@ -68,13 +73,7 @@ def save_surrogate(model: Surrogate, folder: Path) -> Path:
         (temporary / _ARRAYS).write_bytes(save(tensors))
         for name, text in texts.items():
             (temporary / name).write_text(text, encoding="utf-8")
-        if folder.exists():
-            old = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.old.tmp")
-            os.replace(folder, old)
-            os.replace(temporary, folder)
-            shutil.rmtree(old)
-        else:
-            os.replace(temporary, folder)
+        _put_in_place(temporary, folder)
     except OSError as error:
         raise UnwritableFolderError(
             f"Cannot write the model to '{folder}': {error.strerror or error}. Choose a folder that you may write to."
@@ -82,6 +81,19 @@ def save_surrogate(model: Surrogate, folder: Path) -> Path:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder
+
+
+def _put_in_place(temporary: Path, folder: Path) -> None:
+    """Rename a complete folder; what stood there before goes, or comes back if anything stops this."""
+    old = temporary.with_suffix(".old")
+    try:
+        if folder.exists():
+            os.replace(folder, old)
+        os.replace(temporary, folder)
+    finally:
+        if old.exists() and not folder.exists():
+            os.replace(old, folder)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def load_surrogate(folder: Path) -> Surrogate:
@@ -99,10 +111,7 @@ def load_surrogate(folder: Path) -> Surrogate:
         raise ModelFormatError(f"'{folder}' is no tauzero model: there is no {_MODEL} in it.")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        if content["format"] != MODEL_FORMAT:
-            raise ModelFormatError(
-                f"'{folder}' has model format {content['format']}, this version of tauzero reads {MODEL_FORMAT}."
-            )
+        _check_format(content["format"], folder)
         tensors = load((folder / _ARRAYS).read_bytes())
         texts = {_inside(name): (folder / _inside(name)).read_text(encoding="utf-8") for name in content["texts"]}
         model = create(content["surrogate"], content["space"], **content["params"])
@@ -110,11 +119,30 @@ def load_surrogate(folder: Path) -> Surrogate:
         model.n_train_ = int(content["n_train"])
         model.metadata_ = content["metadata"]
         model._restore(content["state"], _part(tensors, "state."), texts)
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, SafetensorError, KeyError, TypeError) as error:
+    except ModelFormatError:
+        raise
+    except (
+        OSError,
+        SafetensorError,
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:
+        # Whatever a changed byte does to JSON, arrays or a library's own text, it ends in one of these.
         raise ModelFormatError(
             f"The model in '{folder}' is damaged or incomplete ({type(error).__name__}: {error}). Fit it again."
         ) from error
     return model
+
+
+def _check_format(version: object, folder: Path) -> None:
+    if version != MODEL_FORMAT:
+        raise ModelFormatError(
+            f"'{folder}' has model format {version!r}, this version of tauzero reads {MODEL_FORMAT}."
+        )
 
 
 def _inside(name: str) -> str:

@@ -71,6 +71,8 @@ class TargetTransform:
         transformed: Floats = (combined - self._location) / self._scale
         inputs, first = np.unique(values, return_index=True)
         outputs = transformed[first]
+        apart = np.r_[True, np.diff(outputs) > 0]  # values that differ by rounding only may be mapped to one
+        inputs, outputs = inputs[apart], outputs[apart]
         if len(inputs) > _KNOTS:
             # Equally spaced in the transformed value, the ends kept exactly.
             grid = np.linspace(outputs[0], outputs[-1], _KNOTS)
@@ -83,7 +85,8 @@ class TargetTransform:
         low, high = float(values.min()), float(values.max())
         if low >= 0 and 1.5 < high < 100:
             return 100.0
-        return high + 0.1 * max(high - low, 1e-12)
+        # Equal values leave no range: then the ceiling is as far above them as their size allows to tell apart.
+        return high + 0.1 * max(high - low, 1e-9 * abs(high), 1e-12)
 
     def transform(self, y: npt.ArrayLike) -> Floats:
         """Map other targets through the learned knots, ``float64[n]``."""

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from scipy.stats import kendalltau
 
 from tauzero.spaces import Genotypes, SearchSpace
+from tauzero.surrogates._feature_surrogate import FeatureSurrogate
 from tauzero.surrogates._validation import check_integer
 from tauzero.surrogates.base import Floats, State, Surrogate
 from tauzero.surrogates.gaussian_process import GaussianProcess
@@ -21,7 +22,7 @@ _GP_ROWS = 6_000  # beyond this, exact Gaussian processes only see a sample; boo
 _STEP = 4  # weights are multiples of 1/4
 
 
-class Auto(Surrogate):
+class Auto(FeatureSurrogate):
     """Gaussian processes on two scales of the target and gradient boosting, weighted by inner validation.
 
     The members predict training rows that they were not fitted on (leave-one-out in closed form for the
@@ -36,7 +37,7 @@ class Auto(Surrogate):
     target
         Transform of the accuracies in which members are averaged (`tauzero.surrogates.TARGETS`).
     n_jobs
-        Threads for boosting.
+        Threads for boosting; None uses what OpenMP allows.
     random_state
         Seed of all members.
 
@@ -51,16 +52,16 @@ class Auto(Surrogate):
     name = "auto"
 
     def __init__(
-        self, space: SearchSpace | str, *, target: str = "normal", n_jobs: int = 1, random_state: int = 0
+        self, space: SearchSpace | str, *, target: str = "normal", n_jobs: int | None = None, random_state: int = 0
     ) -> None:
         self.space = space
         self.target = target
         self.n_jobs = n_jobs
         self.random_state = random_state
 
-    def _candidates(self, n: int) -> dict[str, Surrogate]:
+    def _candidates(self, n: int) -> dict[str, FeatureSurrogate]:
         shared = {"random_state": self.random_state}
-        members: dict[str, Surrogate] = {}
+        members: dict[str, FeatureSurrogate] = {}
         if n <= _GP_ROWS:
             for target in ("mixed", "rank"):
                 members[f"gaussian_process[{target}]"] = GaussianProcess(self.space, target=target, **shared)
@@ -69,10 +70,11 @@ class Auto(Surrogate):
         return members
 
     def _fit(self, rows: Genotypes, target: Floats, weight: Floats) -> None:
-        check_integer(self, "n_jobs", 1)
+        if self.n_jobs is not None:
+            check_integer(self, "n_jobs", 1)
         # Members fit the original scale: undo this model's own transform, which is exact on training rows.
         y = self.target_.inverse(target)
-        self.members_: dict[str, Surrogate] = self._candidates(len(rows))
+        self.members_: dict[str, FeatureSurrogate] = self._candidates(len(rows))
         unseen: dict[str, Floats] = {}
         for name, member in self.members_.items():
             member.target_ = type(self.target_)(member.target)
@@ -110,17 +112,17 @@ class Auto(Surrogate):
         error = (blend - target)[judged]
         self.noise_ = float(np.sqrt(np.mean(error**2))) if len(error) else 1.0
 
-    def _predict(self, rows: Genotypes, *, with_std: bool) -> tuple[Floats, Floats]:
-        mean, variance = np.zeros(len(rows)), np.zeros(len(rows))
+    def _predict_features(self, x: npt.NDArray[np.float32], *, with_std: bool) -> tuple[Floats, Floats]:
+        mean, deviation = np.zeros(len(x)), np.zeros(len(x))
         for name, member in self.members_.items():
             weight = self.weights_[name]
-            latent, std = member._predict(rows, with_std=with_std)
+            latent, std = member._predict_features(x, with_std=with_std)
             mean += weight * self._common(member, latent)
             if with_std:
                 # Members err together: standard deviations add up, not variances.
                 spread = self._common(member, latent + std) - self._common(member, latent - std)
-                variance += weight * np.maximum(spread / 2, 0.0)
-        return mean, variance
+                deviation += weight * np.maximum(spread / 2, 0.0)
+        return mean, deviation
 
     # -- files --------------------------------------------------------------------------------
 
@@ -162,6 +164,8 @@ class Auto(Surrogate):
         for name, saved in plain["members"].items():
             k = saved["number"]
             member = create(saved["surrogate"], self.space, **saved["params"])
+            if not isinstance(member, FeatureSurrogate):
+                raise TypeError(f"a stack cannot hold a {saved['surrogate']}")
             member.target_ = type(self.target_).from_state(saved["target"], part(f"target{k}."))
             member.n_train_, member.metadata_ = self.n_train_, {}
             member._restore(saved["state"], part(f"member{k}."), {t: texts[f"member{k}-{t}"] for t in saved["texts"]})

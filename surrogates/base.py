@@ -15,6 +15,7 @@ from sklearn.exceptions import NotFittedError
 
 from tauzero.spaces import Genotypes, SearchSpace, get
 from tauzero.surrogates._target import TargetTransform
+from tauzero.surrogates._validation import check_integer
 
 Floats = npt.NDArray[np.float64]
 State = tuple[dict[str, Any], dict[str, npt.NDArray[Any]], dict[str, str]]
@@ -92,21 +93,30 @@ class Surrogate(RegressorMixin, BaseEstimator):  # type: ignore[misc] # scikit-l
         ValueError
             If there are no rows, the lengths differ, or a target is NaN or infinite.
         """
+        check_integer(self, "random_state", 0)
         rows, values = self._check_training(genotypes, y)
         rows, values, weight = self._merge(rows, values)
         self.target_ = TargetTransform(self.target)
         transformed = self.target_.fit_transform(values)
         self.n_train_ = len(rows)
         self.metadata_: dict[str, Any] = {}
-        self._fit(rows, transformed, weight)
+        try:
+            self._fit(rows, transformed, weight)
+        except BaseException:
+            del self.target_  # half fitted is not fitted
+            raise
         return self
 
     def _check_training(self, genotypes: npt.ArrayLike, y: npt.ArrayLike) -> tuple[Genotypes, Floats]:
         rows = self.space_.validate(genotypes)
         try:
-            values = np.asarray(y, dtype=np.float64)
+            given = np.asarray(y)
+            # Text such as "93.1" would be converted without a word, complex numbers be cut.
+            values = None if given.dtype.kind in "USMmc" else given.astype(np.float64)
         except (TypeError, ValueError):
-            raise ValueError("The 'y' argument must hold numbers. Got values that are none.") from None
+            values = None
+        if values is None:
+            raise ValueError("The 'y' argument must hold numbers. Got values that are none.")
         if values.ndim != 1 or len(values) != len(rows):
             raise ValueError(
                 f"The 'y' argument must have one value per architecture, shape ({len(rows)},). Got {values.shape}."

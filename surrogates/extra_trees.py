@@ -10,17 +10,17 @@ import numpy as np
 import numpy.typing as npt
 
 from tauzero.spaces import Genotypes, SearchSpace
+from tauzero.surrogates._feature_surrogate import FeatureSurrogate
 from tauzero.surrogates._features import feature_map
 from tauzero.surrogates._folds import fold_numbers, scaled_deviation
 from tauzero.surrogates._validation import check_integer, check_number
-from tauzero.surrogates.base import Floats, State, Surrogate
+from tauzero.surrogates.base import Floats, State
 
-_CHUNK = 32_768
 _LEAF = -1
 _FOLDS = 5
 
 
-class ExtraTrees(Surrogate):
+class ExtraTrees(FeatureSurrogate):
     """Extremely randomised trees (Geurts et al., Machine Learning 2006), grown by scikit-learn.
 
     The trees are kept as plain arrays, so that a model is saved without pickle and predicts the same in
@@ -124,29 +124,24 @@ class ExtraTrees(Surrogate):
         self.noise_ = float(np.sqrt(np.mean(np.concatenate(errors) ** 2)))
         self.typical_spread_ = float(np.mean(np.concatenate(spreads)))
 
-    def _predict(self, rows: Genotypes, *, with_std: bool) -> tuple[Floats, Floats]:
+    def _predict_features(self, x: npt.NDArray[np.float32], *, with_std: bool) -> tuple[Floats, Floats]:
         del with_std
-        encode = feature_map(self.space_)
-        mean, std = np.empty(len(rows)), np.empty(len(rows))
-        for start in range(0, len(rows), _CHUNK):
-            part = slice(start, start + _CHUNK)
-            x = encode(rows[part])
-            place = np.arange(len(x))
-            total, squares = np.zeros(len(x)), np.zeros(len(x))
-            for root in self._roots:  # all architectures go down one tree together
-                node = np.full(len(x), root, dtype=np.int32)
-                for _ in range(self._depth):
-                    goes_right = x[place, self._feature[node]] > self._threshold[node]
-                    following = self._children[node, goes_right.astype(np.int8)]
-                    if (following == node).all():
-                        break
-                    node = following
-                leaf = self._value[node].astype(np.float64)
-                total += leaf
-                squares += leaf**2
-            mean[part] = total / len(self._roots)
-            std[part] = np.sqrt(np.maximum(squares / len(self._roots) - mean[part] ** 2, 0.0))
-        return mean, scaled_deviation(std, self.typical_spread_, self.noise_)
+        place = np.arange(len(x))
+        total, squares = np.zeros(len(x)), np.zeros(len(x))
+        for root in self._roots:  # all architectures go down one tree together
+            node = np.full(len(x), root, dtype=np.int32)
+            for _ in range(self._depth):
+                goes_right = x[place, self._feature[node]] > self._threshold[node]
+                following = self._children[node, goes_right.astype(np.int8)]
+                if (following == node).all():
+                    break
+                node = following
+            leaf = self._value[node].astype(np.float64)
+            total += leaf
+            squares += leaf**2
+        mean = total / len(self._roots)
+        spread = np.sqrt(np.maximum(squares / len(self._roots) - mean**2, 0.0))
+        return mean, scaled_deviation(spread, self.typical_spread_, self.noise_)
 
     def _state(self) -> State:
         arrays: dict[str, npt.NDArray[Any]] = {
@@ -165,3 +160,8 @@ class ExtraTrees(Surrogate):
         self.noise_, self.typical_spread_ = float(plain["noise"]), float(plain["typical_spread"])
         self._roots, self._children = arrays["roots"], arrays["children"]
         self._feature, self._threshold, self._value = arrays["feature"], arrays["threshold"], arrays["value"]
+        nodes, columns = len(self._value), len(feature_map(self.space_).names)
+        fits = self._children.shape == (nodes, 2) and len(self._feature) == len(self._threshold) == nodes
+        limits = ((self._roots, nodes), (self._children, nodes), (self._feature, columns))
+        if not fits or any(not a.size or a.min() < 0 or a.max() >= high for a, high in limits):
+            raise ValueError("the nodes of its trees do not fit together")

@@ -12,16 +12,17 @@ from scipy.linalg import cho_factor, cho_solve, solve_triangular
 from scipy.optimize import minimize
 
 from tauzero.spaces import Genotypes, SearchSpace
+from tauzero.surrogates._feature_surrogate import FeatureSurrogate
 from tauzero.surrogates._features import feature_map
 from tauzero.surrogates._validation import check_integer
-from tauzero.surrogates.base import Floats, State, Surrogate
+from tauzero.surrogates.base import Floats, State
 
 _JITTER = 1e-8
-_CHUNK = 4_096  # architectures predicted at a time
+_CHUNK = 2_048  # architectures predicted at a time
 _VARIANCE_ROWS = 1_000  # rows that the standard deviation is computed from
 
 
-class GaussianProcess(Surrogate):
+class GaussianProcess(FeatureSurrogate):
     """Exact Gaussian process regression with a Matérn-3/2 kernel (Rasmussen and Williams 2006, eqs. 2.23-2.24, 4.17).
 
     The squared distance is a weighted sum over feature families (operation counts, shortest and longest
@@ -157,17 +158,15 @@ class GaussianProcess(Surrogate):
 
     # -- prediction ---------------------------------------------------------------------------
 
-    def _predict(self, rows: Genotypes, *, with_std: bool) -> tuple[Floats, Floats]:
-        features = feature_map(self.space_)
+    def _predict_features(self, x: npt.NDArray[np.float32], *, with_std: bool) -> tuple[Floats, Floats]:
         signal, noise = np.exp(self.parameters_[-2:])
-        mean = np.empty(len(rows))
-        std = np.zeros(len(rows))
+        mean = np.empty(len(x))
+        std = np.zeros(len(x))
         anchor = self._anchor.astype(np.float32)
         lower = self._variance_factor() if with_std else None
-        for start in range(0, len(rows), _CHUNK):
-            part = slice(start, min(start + _CHUNK, len(rows)))
-            x = self._scaled(features(rows[part]))
-            correlation = self._matern32(_squared_distances(x, anchor))
+        for start in range(0, len(x), _CHUNK):
+            part = slice(start, start + _CHUNK)
+            correlation = self._matern32(_squared_distances(self._scaled(x[part]), anchor))
             mean[part] = signal * (correlation @ self._alpha.astype(np.float32)).astype(np.float64)
             if lower is not None:
                 half = solve_triangular(lower, signal * correlation[:, : len(lower)].T, lower=True, check_finite=False)

@@ -10,18 +10,17 @@ import numpy as np
 import numpy.typing as npt
 
 from tauzero.spaces import Genotypes, SearchSpace
+from tauzero.surrogates._feature_surrogate import FeatureSurrogate
 from tauzero.surrogates._features import feature_map
 from tauzero.surrogates._folds import fold_numbers, scaled_deviation
 from tauzero.surrogates._validation import check_integer, check_number
-from tauzero.surrogates.base import Floats, State, Surrogate
+from tauzero.surrogates.base import Floats, State
 
 if TYPE_CHECKING:
     from lightgbm import Booster
 
-_CHUNK = 65_536
 
-
-class LightGBM(Surrogate):
+class LightGBM(FeatureSurrogate):
     """Gradient boosted trees (Ke et al., NeurIPS 2017), cross-fitted.
 
     Every member leaves another fold of the training set out, so the rows left out tell how far predictions
@@ -40,13 +39,13 @@ class LightGBM(Surrogate):
     num_trees
         Boosting rounds; None chooses by the size of the training set.
     learning_rate
-        Shrinkage.
+        Shrinkage; None chooses by the size of the training set.
     num_leaves, min_child_samples
         Size of trees and of leaves; None chooses by the size of the training set.
     feature_fraction, subsample
         Share of features per tree, and of rows per round.
     n_jobs
-        Threads.
+        Threads; None uses what OpenMP allows. The result does not depend on it.
     random_state
         Seed of folds and subsampling.
     """
@@ -60,12 +59,12 @@ class LightGBM(Surrogate):
         target: str = "normal",
         members: int | None = None,
         num_trees: int | None = None,
-        learning_rate: float = 0.05,
+        learning_rate: float | None = None,
         num_leaves: int | None = None,
         min_child_samples: int | None = None,
         feature_fraction: float = 0.5,
         subsample: float = 0.8,
-        n_jobs: int = 1,
+        n_jobs: int | None = None,
         random_state: int = 0,
     ) -> None:
         self.space = space
@@ -83,20 +82,21 @@ class LightGBM(Surrogate):
     # -- fitting ------------------------------------------------------------------------------
 
     def _parameters(self, n: int) -> tuple[dict[str, Any], int]:
-        leaves = self.num_leaves or int(np.clip(n // 8, 7, 31 if n < 20_000 else 127))
-        trees = self.num_trees or (300 if n < 300 else 600 if n < 20_000 else 1_000)
+        small = n < 1_000
+        leaves = self.num_leaves or int(np.clip(n // 8, 7, 16 if small else 31 if n < 20_000 else 127))
+        trees = self.num_trees or (100 if small else 400 if n < 20_000 else 1_000)
         return {
             "objective": "regression",
-            "learning_rate": self.learning_rate if n < 20_000 else max(self.learning_rate, 0.1),
+            "learning_rate": self.learning_rate or (0.12 if small else 0.08 if n < 20_000 else 0.1),
             "num_leaves": leaves,
             "min_data_in_leaf": self.min_child_samples or int(np.clip(n // 100, 2, 20)),
-            "min_data_in_bin": 1 if n < 1_000 else 3,
+            "min_data_in_bin": 1 if small else 3,
             "max_bin": 63,
             "feature_fraction": self.feature_fraction,
             "bagging_fraction": self.subsample,
             "bagging_freq": 1,
             "lambda_l2": 1.0,
-            "num_threads": self.n_jobs,
+            "num_threads": self.n_jobs or 0,
             "deterministic": True,
             "force_row_wise": True,
             "verbose": -1,
@@ -108,8 +108,10 @@ class LightGBM(Surrogate):
         for parameter in ("members", "num_trees", "num_leaves", "min_child_samples"):
             if getattr(self, parameter) is not None:
                 check_integer(self, parameter, 1)
-        check_integer(self, "n_jobs", 1)
-        check_number(self, "learning_rate", 1e-6, 1.0)
+        if self.n_jobs is not None:
+            check_integer(self, "n_jobs", 1)
+        if self.learning_rate is not None:
+            check_number(self, "learning_rate", 1e-6, 1.0)
         check_number(self, "feature_fraction", 1e-3, 1.0)
         check_number(self, "subsample", 1e-3, 1.0)
         features = feature_map(self.space_)(rows)
@@ -158,16 +160,12 @@ class LightGBM(Surrogate):
 
     def _latent(self, features: npt.NDArray[np.float32]) -> Floats:
         """Predictions of every member, ``float64[members, n]``."""
-        return np.stack([np.asarray(m.predict(features, num_threads=self.n_jobs)) for m in self._models])
+        return np.stack([np.asarray(m.predict(features, num_threads=self.n_jobs or 0)) for m in self._models])
 
-    def _predict(self, rows: Genotypes, *, with_std: bool) -> tuple[Floats, Floats]:
+    def _predict_features(self, x: npt.NDArray[np.float32], *, with_std: bool) -> tuple[Floats, Floats]:
         del with_std
-        encode = feature_map(self.space_)
-        mean, spread = np.empty(len(rows)), np.empty(len(rows))
-        for start in range(0, len(rows), _CHUNK):
-            part = slice(start, start + _CHUNK)
-            latent = self._latent(encode(rows[part]))
-            mean[part], spread[part] = latent.mean(axis=0), latent.std(axis=0)
+        latent = self._latent(x)
+        mean, spread = latent.mean(axis=0), latent.std(axis=0)
         return mean, scaled_deviation(spread, self.typical_disagreement_, self.noise_)
 
     # -- files --------------------------------------------------------------------------------
