@@ -42,7 +42,7 @@ class Encoder(ABC):
     def __init__(self, space: SearchSpace | str, *, canonical: bool = True) -> None:
         self.space = get(space)
         self.canonical = canonical
-        self._cache: Features | None = None
+        self._cache: Features | None = None  # a row for each class of equal networks
 
     @cached_property
     @abstractmethod
@@ -87,13 +87,13 @@ class Encoder(ABC):
             return self._encode_in_chunks(self.space.validate(genotypes))
         index = self.space.index(genotypes)
         everything = self.space.enumerate()
-        representative = self.space.index(self.space.canonical(everything[index]))
         fits = self.space.size * self.dimension * 4 <= _CACHE_BYTES
         if self._cache is None and fits and len(index) * 8 > self.space.size:
-            self._cache = self._encode_in_chunks(everything)
+            _, first = np.unique(self.space.classes(), return_index=True)
+            self._cache = self._encode_in_chunks(self.space.canonical(everything[first]))
         if self._cache is not None:
-            return self._cache[representative]
-        return self._encode_in_chunks(everything[representative])
+            return self._cache[self.space.classes()[index]]
+        return self._encode_in_chunks(self.space.canonical(everything[index]))
 
     def _encode_in_chunks(self, rows: Genotypes) -> Features:
         features = np.empty((len(rows), self.dimension), dtype=np.float32)

@@ -83,7 +83,7 @@ class SearchSpace(ABC):
 
     @abstractmethod
     def classes(self, notion: str | None = None) -> npt.NDArray[np.int64]:
-        """Class of equal networks of each enumerated architecture, ``int64[size]``, numbered from 0."""
+        """Class of equal networks of each enumerated architecture, ``int64[size]`` (read-only), numbered from 0."""
 
     @abstractmethod
     def to_string(self, genotypes: npt.ArrayLike) -> list[str]:

@@ -103,9 +103,15 @@ class NASBench101(SearchSpace):
         return t.cell_of[pattern, t.relabel[t.permutation_of[bits], labels]].astype(np.int64)
 
     def classes(self, notion: str | None = None) -> npt.NDArray[np.int64]:
-        """Every enumerated cell is its own class of isomorphic cells: 0 to 423,623."""
+        """Every enumerated cell is its own class of isomorphic cells: 0 to 423,623 (read-only)."""
         self.check_notion(notion)
-        return np.arange(self.size, dtype=np.int64)
+        return self._own_classes
+
+    @cached_property
+    def _own_classes(self) -> npt.NDArray[np.int64]:
+        labels = np.arange(self.size, dtype=np.int64)
+        labels.setflags(write=False)
+        return labels
 
     def canonical(self, genotypes: npt.ArrayLike, notion: str | None = None) -> Genotypes:
         """Pruned cells in the vertex order of the published table, ``int8[n, 26]``."""

@@ -6,8 +6,9 @@ __all__ = ["NASBench201"]
 
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -160,24 +161,16 @@ class NASBench201(SearchSpace):
 
     def classes(self, notion: str | None = None) -> npt.NDArray[np.int64]:
         """Class of each of the 15,625 cells under a notion of equal networks, ``int64[15625]`` (read-only)."""
-        return self._classes[self.check_notion(notion)]
+        chosen = self.check_notion(notion)
+        if chosen not in self._class_cache:
+            labels = np.unique(_KEYS[chosen](self), return_inverse=True)[1].astype(np.int64).reshape(-1)
+            labels.setflags(write=False)
+            self._class_cache[chosen] = labels
+        return self._class_cache[chosen]
 
     @cached_property
-    def _classes(self) -> dict[str, npt.NDArray[np.int64]]:
-        rows = self._all
-        keys = {
-            "string": rows @ _POWERS,
-            "reachable": self.prune(rows) @ _POWERS,
-            "skip": _published_expression(rows, zeros=False),
-            "skip_zero": _published_expression(rows, zeros=True),
-            "expression": _expression(self.prune(rows)),
-            "network": _network(self.prune(rows)),
-        }
-        labels = {}
-        for notion, key in keys.items():
-            labels[notion] = np.unique(key, return_inverse=True)[1].astype(np.int64).reshape(-1)
-            labels[notion].setflags(write=False)
-        return labels
+    def _class_cache(self) -> dict[str, npt.NDArray[np.int64]]:
+        return {}
 
     def _representatives(self, notion: str) -> npt.NDArray[np.int64]:
         """The member with the fewest operations stands for its class; of several, the one of the smallest index."""
@@ -289,3 +282,14 @@ def _network(rows: Genotypes) -> npt.NDArray[np.uint64]:
         above[:, :7] = (reads * _mix(color ^ np.uint64(0xA5A5))[:, :, None]).sum(axis=1, dtype=np.uint64)
         color = _mix(color * np.uint64(3) + _mix(below) + _mix(above ^ np.uint64(0x5A5A)))
     return np.where(present, _mix(color), np.uint64(0)).sum(axis=1, dtype=np.uint64)
+
+
+#: What equal networks have in common, one key for each of the 15,625 cells, by notion.
+_KEYS: dict[str, Callable[[NASBench201], npt.NDArray[Any]]] = {
+    "string": lambda space: space.enumerate() @ _POWERS,
+    "reachable": lambda space: space.prune(space.enumerate()) @ _POWERS,
+    "skip": lambda space: _published_expression(space.enumerate(), zeros=False),
+    "skip_zero": lambda space: _published_expression(space.enumerate(), zeros=True),
+    "expression": lambda space: _expression(space.prune(space.enumerate())),
+    "network": lambda space: _network(space.prune(space.enumerate())),
+}

@@ -127,6 +127,7 @@ def test_classes_are_numbered_from_zero(space: SearchSpace) -> None:
         labels = space.classes(notion)
         assert labels.shape == (space.size,)
         assert labels.dtype == np.int64
+        assert not labels.flags.writeable  # it is shared by everybody
         assert (np.bincount(labels) > 0).all()
     np.testing.assert_array_equal(space.classes(), space.classes(space.notions[0]))
 
