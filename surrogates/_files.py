@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["MODEL_FORMAT", "ModelFormatError", "load_surrogate", "save_surrogate"]
 
+import hashlib
 import json
 import os
 import secrets
@@ -52,7 +53,7 @@ def save_surrogate(model: Surrogate, folder: Path) -> Path:
         "n_train": model.n_train_,
         "target": target_plain,
         "state": plain,
-        "texts": sorted(texts),
+        "texts": {name: _digest(text.encode()) for name, text in sorted(texts.items())},
         "metadata": model.metadata_,
     }
     folder = folder.expanduser().absolute()
@@ -72,7 +73,7 @@ def save_surrogate(model: Surrogate, folder: Path) -> Path:
         tensors |= {f"target.{k}": np.ascontiguousarray(v) for k, v in target_arrays.items()}
         (temporary / _ARRAYS).write_bytes(save(tensors))
         for name, text in texts.items():
-            (temporary / name).write_text(text, encoding="utf-8")
+            (temporary / name).write_bytes(text.encode())
         _put_in_place(temporary, folder)
     except OSError as error:
         raise UnwritableFolderError(
@@ -113,7 +114,7 @@ def load_surrogate(folder: Path) -> Surrogate:
         content = json.loads(path.read_text(encoding="utf-8"))
         _check_format(content["format"], folder)
         tensors = load((folder / _ARRAYS).read_bytes())
-        texts = {_inside(name): (folder / _inside(name)).read_text(encoding="utf-8") for name in content["texts"]}
+        texts = {name: _text(folder, name, digest) for name, digest in dict(content["texts"]).items()}
         model = create(content["surrogate"], content["space"], **content["params"])
         model.target_ = TargetTransform.from_state(content["target"], _part(tensors, "target."))
         model.n_train_ = int(content["n_train"])
@@ -149,6 +150,18 @@ def _inside(name: str) -> str:
     if Path(name).name != name or not name.endswith(".txt"):
         raise ModelFormatError(f"A model may only name text files in its own folder. Got {name!r}.")
     return name
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _text(folder: Path, name: str, digest: str) -> str:
+    # LightGBM crashes the process on some truncated texts: what it reads must be what was written.
+    data = (folder / _inside(name)).read_bytes()
+    if _digest(data) != digest:
+        raise ValueError(f"{name} is not what was saved")
+    return data.decode()
 
 
 def _part(tensors: dict[str, npt.NDArray[Any]], prefix: str) -> dict[str, npt.NDArray[Any]]:

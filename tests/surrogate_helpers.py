@@ -1,0 +1,43 @@
+"""What the tests of the surrogates share: small models, a synthetic accuracy, and rows of a space."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tauzero import spaces, surrogates
+
+#: Parameters that make a surrogate quick; what is not listed is quick by itself.
+SMALL: dict[str, dict[str, Any]] = {
+    "extra_trees": {"num_trees": 20},
+    "gnn": {"members": 1, "width": 8, "layers": 1, "epochs": 3, "device": "cpu"},
+}
+
+
+def small(name: str, space: str | spaces.SearchSpace, **params: Any) -> surrogates.Surrogate:
+    """A surrogate that is fitted in a fraction of a second."""
+    return surrogates.create(name, space, **(SMALL.get(name, {}) | params))
+
+
+def accuracy(space: str | spaces.SearchSpace, genotypes: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """A made-up accuracy in percent, ``float64[n]``: 3×3 convolutions help, so does depth."""
+    the_space = spaces.get(space)
+    # Canonical rows: equal networks have equal accuracies.
+    graphs = the_space.graphs(the_space.canonical(genotypes))
+    edges = graphs.adjacency > 0
+    depth = np.zeros(graphs.ops.shape, dtype=np.int64)  # longest way from the input
+    for v in range(1, graphs.max_nodes):
+        depth[:, v] = np.where(edges[:, :v, v], depth[:, :v] + 1, 0).max(axis=1)
+    at_output = depth[np.arange(len(graphs)), graphs.num_nodes.astype(np.int64) - 1]
+    convolutions = (graphs.ops == spaces.operation_code("conv_3x3")).sum(axis=1)
+    return 80.0 + 2.0 * convolutions + 0.5 * at_output
+
+
+def rows(space: str | spaces.SearchSpace, n: int, seed: int = 0) -> spaces.Genotypes:
+    """n different networks, one row each, ``int8[n, L]``."""
+    the_space = spaces.get(space)
+    drawn = the_space.canonical(the_space.sample(4 * n + 20, seed))
+    _, first = np.unique(the_space.index(drawn), return_index=True)
+    return drawn[np.sort(first)[:n]]
