@@ -171,7 +171,7 @@ def test_the_seed_reaches_all_members() -> None:
 
 def test_prediction_is_the_weighted_mean_of_the_members(model: Auto) -> None:
     judged = rows(SPACE, 25, seed=8)
-    parts = model.members_.items()
+
     latent = sum(
         model.weights_[name] * model.target_.transform(member.predict(judged))
         for name, member in model.members_.items()
