@@ -27,8 +27,8 @@ class Auto(FeatureSurrogate):
 
     The members predict training rows that they were not fitted on (leave-one-out in closed form for the
     Gaussian processes, left-out folds for boosting). Of all weightings in steps of a quarter the one with the
-    best Kendall tau there is taken, unless equal weights over the better members are as good within half a
-    standard error. No other data is looked at.
+    best Kendall tau there is taken; an even weighting has a small head start, so that an uneven one has to be
+    better by more than chance. No other data is looked at.
 
     Parameters
     ----------

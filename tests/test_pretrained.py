@@ -84,6 +84,17 @@ def test_no_machine_path(name: str) -> None:
         assert not re.search(r'["\s=](/|~|[A-Za-z]:\\\\|\.\./)', json.dumps(values)), values
 
 
+@each
+def test_documentation_has_the_figures_of_the_card(name: str) -> None:
+    card = json.loads((FOLDER / name / "model.json").read_text(encoding="utf-8"))["metadata"]
+    page = (Path(__file__).parents[1] / "docs" / "surrogates.md").read_text(encoding="utf-8")
+    (row,) = [line for line in page.splitlines() if line.startswith(f"| `{name}` |")]
+    rows = f"{card['training_rows']:,} | {card['held_out_rows']:,}"
+    within = f"{card['within_1_std']:.0%} / {card['within_2_std']:.0%}".replace("%", " %")
+    figures = f"`{card['surrogate']}` | {rows} | {card['kendall_tau']:.4f} | {card['r2']:.4f} | {within}"
+    assert row == f"| `{name}` | {figures} |"
+
+
 def test_together_they_are_small() -> None:
     assert sum(p.stat().st_size for p in FOLDER.rglob("*") if p.is_file()) < 6e6
 
