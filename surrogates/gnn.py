@@ -5,13 +5,12 @@ from __future__ import annotations
 __all__ = ["GNN"]
 
 import math
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from tauzero.spaces import Genotypes, SearchSpace, unknown_name
+from tauzero.spaces import Genotypes, Progress, SearchSpace, unknown_name
 from tauzero.surrogates._features import feature_map
 from tauzero.surrogates._validation import check_integer, check_number
 from tauzero.surrogates.base import Floats, State, Surrogate
@@ -24,6 +23,11 @@ if TYPE_CHECKING:
 _ENCODE_CHUNK = 65_536
 _PREDICT_CHUNK = 2_048  # activations of a chunk fit into the cache of one core
 _LOSSES = ("mse", "hinge", "bce")
+
+
+def _steps(n: int, batch_size: int) -> int:
+    """Batches of an epoch; a last batch of a single row, which has no pairs, is left out."""
+    return max(1, math.ceil(n / batch_size) - (n % batch_size == 1))
 
 
 class GNN(Surrogate):
@@ -78,7 +82,7 @@ class GNN(Surrogate):
         dropout: float = 0.1,
         device: str = "auto",
         random_state: int = 0,
-        progress: Callable[[int, int], None] | None = None,
+        progress: Progress | None = None,
     ) -> None:
         self.space = space
         self.target = target
@@ -101,9 +105,9 @@ class GNN(Surrogate):
     def _check_parameters(self) -> None:
         for parameter in ("members", "width", "layers"):
             check_integer(self, parameter, 1)
-        for parameter in ("epochs", "batch_size"):
+        for parameter, least in (("epochs", 1), ("batch_size", 2)):
             if getattr(self, parameter) is not None:
-                check_integer(self, parameter, 1)
+                check_integer(self, parameter, least)
         check_number(self, "learning_rate", 1e-8, 10.0)
         check_number(self, "weight_decay", 0.0, 10.0)
         check_number(self, "dropout", 0.0, 0.99)
@@ -148,7 +152,7 @@ class GNN(Surrogate):
         goal = torch.from_numpy(target.astype(np.float32))
         weights = torch.from_numpy((weight / weight.mean()).astype(np.float32))
         batch_size, epochs = self._schedule(len(rows))
-        total = self.members * epochs * math.ceil(len(rows) / batch_size)
+        total = self.members * epochs * _steps(len(rows), batch_size)
         self._networks: list[CellNetwork] = []
         seeds = np.random.SeedSequence(self.random_state).spawn(self.members)
         fork = [device] if device.type == "cuda" else []
@@ -182,7 +186,7 @@ class GNN(Surrogate):
         from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
         n = len(goal)
-        steps = math.ceil(n / batch_size)
+        steps = _steps(n, batch_size)
         optimiser = torch.optim.AdamW(network.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimiser, max_lr=self.learning_rate, total_steps=steps * epochs + 1, pct_start=0.15

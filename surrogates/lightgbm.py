@@ -93,7 +93,7 @@ class LightGBM(FeatureSurrogate):
             "min_data_in_bin": 1 if small else 3,
             "max_bin": 63,
             "feature_fraction": self.feature_fraction,
-            "bagging_fraction": self.subsample,
+            "bagging_fraction": max(self.subsample, min(1.0, 1.5 / n)),  # the library fails on a sample of no row
             "bagging_freq": 1,
             "lambda_l2": 1.0,
             "num_threads": self.n_jobs or 0,
@@ -182,6 +182,8 @@ class LightGBM(FeatureSurrogate):
         self.typical_disagreement_ = float(plain["typical_disagreement"])
         self.unseen_ = arrays["unseen"]
         ordered = sorted(texts, key=lambda name: int(name.removeprefix("booster").removesuffix(".txt")))
+        if not ordered:
+            raise ValueError("there is no boosted model in it")
         try:
             self._models = [lightgbm.Booster(model_str=texts[name]) for name in ordered]
         except lightgbm.basic.LightGBMError as error:

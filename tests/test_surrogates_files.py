@@ -238,6 +238,7 @@ def test_texts_outside_the_folder_are_refused(folder: Path, name: Any) -> None:
         {"state": {}},
         {"state": None},
         {"texts": 5},
+        {"texts": {}},
         {"texts": ["booster0.txt"]},
         {"texts": {"booster0.txt": "0"}},
         {"texts": {"missing.txt": "0"}},
