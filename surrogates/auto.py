@@ -52,7 +52,7 @@ class Auto(FeatureSurrogate):
     name = "auto"
 
     def __init__(
-        self, space: SearchSpace | str, *, target: str = "normal", n_jobs: int | None = None, random_state: int = 0
+        self, space: SearchSpace | str, *, target: str = "mixed", n_jobs: int | None = None, random_state: int = 0
     ) -> None:
         self.space = space
         self.target = target
