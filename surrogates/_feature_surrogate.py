@@ -19,6 +19,10 @@ _CHUNK = 65_536  # architectures encoded at a time: some tens of megabytes of fe
 class FeatureSurrogate(Surrogate):
     """A surrogate whose prediction depends on the feature vector only, so that a stack encodes once for all."""
 
+    @property
+    def _reads_features(self) -> bool:
+        return True
+
     @abstractmethod
     def _predict_features(self, x: npt.NDArray[np.float32], *, with_std: bool) -> tuple[Floats, Floats]:
         """Mean and standard deviation of the transformed target for features ``float32[n, d]``."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["FeatureMap", "feature_map"]
 
+import hashlib
 from functools import cache
 from itertools import pairwise
 
@@ -71,6 +72,11 @@ class FeatureMap:
         bounds = np.cumsum([0, *(len(m) for m in members)])
         self.groups = [np.arange(a, b) for a, b in pairwise(bounds.tolist()) if b > a]
         self.names = [f"{names[k][0]}:{names[k][1]}" for k in self._keep]
+
+    @property
+    def digest(self) -> str:
+        """Fingerprint of the features and their order: a saved model is only of use with the same ones."""
+        return hashlib.sha256("\n".join(self.names).encode()).hexdigest()
 
     def raw(self, genotypes: npt.ArrayLike) -> npt.NDArray[np.float32]:
         """All features, not standardised, ``float32[n, d0]``."""

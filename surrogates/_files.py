@@ -19,6 +19,7 @@ from safetensors.numpy import load, save
 
 from tauzero.benchmarks import UnwritableFolderError
 from tauzero.spaces import BenchmarkFormatError, SearchSpace
+from tauzero.surrogates._features import feature_map
 from tauzero.surrogates._target import TargetTransform
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def save_surrogate(model: Surrogate, folder: Path) -> Path:
         "space": model.space_.name,
         "params": {k: v for k, v in model.get_params(deep=False).items() if k not in {"space", "progress"}},
         "n_train": model.n_train_,
+        "features": feature_map(model.space_).digest if model._reads_features else None,
         "target": target_plain,
         "state": plain,
         "texts": {name: _digest(text.encode()) for name, text in sorted(texts.items())},
@@ -116,6 +118,7 @@ def load_surrogate(folder: Path) -> Surrogate:
         tensors = load((folder / _ARRAYS).read_bytes())
         texts = {name: _text(folder, name, digest) for name, digest in dict(content["texts"]).items()}
         model = create(content["surrogate"], content["space"], **content["params"])
+        _check_features(model, content["features"], folder)
         model.target_ = TargetTransform.from_state(content["target"], _part(tensors, "target."))
         model.n_train_ = int(content["n_train"])
         model.metadata_ = content["metadata"]
@@ -143,6 +146,13 @@ def _check_format(version: object, folder: Path) -> None:
     if version != MODEL_FORMAT:
         raise ModelFormatError(
             f"'{folder}' has model format {version!r}, this version of tauzero reads {MODEL_FORMAT}."
+        )
+
+
+def _check_features(model: Surrogate, digest: object, folder: Path) -> None:
+    if model._reads_features and digest != feature_map(model.space_).digest:
+        raise ModelFormatError(
+            f"The model in '{folder}' was fitted on other features than this version of tauzero computes. Fit it again."
         )
 
 

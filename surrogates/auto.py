@@ -72,7 +72,7 @@ class Auto(FeatureSurrogate):
     def _fit(self, rows: Genotypes, target: Floats, weight: Floats) -> None:
         if self.n_jobs is not None:
             check_integer(self, "n_jobs", 1)
-        # Members fit the original scale: undo this model's own transform, which is exact on training rows.
+        # Members fit the original scale: undo this model's own transform (to a few thousandths of a percent).
         y = self.target_.inverse(target)
         self.members_: dict[str, FeatureSurrogate] = self._candidates(len(rows))
         unseen: dict[str, Floats] = {}

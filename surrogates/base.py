@@ -59,6 +59,11 @@ class Surrogate(RegressorMixin, BaseEstimator):  # type: ignore[misc] # scikit-l
     def _predict(self, rows: Genotypes, *, with_std: bool) -> tuple[Floats, Floats]:
         """Mean and standard deviation of the transformed target; the latter may be zeros unless `with_std`."""
 
+    @property
+    def _reads_features(self) -> bool:
+        """Whether predictions depend on the space's feature map, whose fingerprint is then saved with the model."""
+        return False
+
     @abstractmethod
     def _state(self) -> State:
         """Plain values, arrays and texts (by file name) that `_restore` needs."""

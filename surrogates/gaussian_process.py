@@ -70,6 +70,8 @@ class GaussianProcess(FeatureSurrogate):
         for parameter in ("max_rows", "max_optimise", "iterations"):
             check_integer(self, parameter, 1)
         rng = np.random.default_rng(self.random_state)
+        self.unseen_ = np.full(len(rows), np.nan)
+        chosen = np.arange(len(rows))
         if len(rows) > self.max_rows:
             chosen = np.sort(rng.choice(len(rows), self.max_rows, replace=False))
             rows, target, weight = rows[chosen], target[chosen], weight[chosen]
@@ -81,7 +83,7 @@ class GaussianProcess(FeatureSurrogate):
         if len(rows) > self.max_optimise:
             subset = np.sort(rng.choice(len(rows), self.max_optimise, replace=False))
         self.parameters_ = self._optimise(self._x[subset], target[subset], self._noise_scale[subset])
-        self._factorise(target)
+        self.unseen_[chosen] = self._factorise(target)
 
     # -- kernel -------------------------------------------------------------------------------
 
@@ -141,7 +143,8 @@ class GaussianProcess(FeatureSurrogate):
             scale[group] = np.sqrt(np.exp(log_weight) / len(group))
         return x * scale.astype(x.dtype)
 
-    def _factorise(self, target: Floats) -> None:
+    def _factorise(self, target: Floats) -> Floats:
+        """Solve for the weights of the training rows; returns their leave-one-out predictions."""
         signal, noise = np.exp(self.parameters_[-2:])
         self._anchor = self._scaled(self._x)
         covariance = signal * self._matern(_squared_distances(self._anchor, self._anchor))[0]
@@ -151,10 +154,11 @@ class GaussianProcess(FeatureSurrogate):
         # Leave-one-out residuals in closed form (Rasmussen and Williams, eqs. 5.10-5.12): they calibrate
         # the standard deviation and tell a stack how good this model is on rows it has not seen.
         inverse_diagonal = np.einsum("ij,ij->j", *(2 * [solve_triangular(factor[0], np.eye(len(target)), lower=True)]))
-        self.unseen_ = target - self._alpha / inverse_diagonal
+        left_out: Floats = target - self._alpha / inverse_diagonal
         variance = np.maximum(1.0 / inverse_diagonal, 1e-12)
-        ratio = float(np.mean((target - self.unseen_) ** 2 / variance)) if len(target) > 4 else 1.0
+        ratio = float(np.mean((target - left_out) ** 2 / variance)) if len(target) > 4 else 1.0
         self._inflation = float(np.clip(np.sqrt(ratio), 0.5, 3.0))
+        return left_out
 
     # -- prediction ---------------------------------------------------------------------------
 

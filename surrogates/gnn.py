@@ -114,6 +114,10 @@ class GNN(Surrogate):
         if self.loss not in _LOSSES:
             raise unknown_name("loss", self.loss, _LOSSES)
 
+    @property
+    def _reads_features(self) -> bool:
+        return self.features
+
     def _device(self) -> torch.device:
         import torch
 

@@ -129,7 +129,7 @@ class LightGBM(FeatureSurrogate):
                 params, trees = self._parameters(int(inside.sum()))
                 params["seed"] = int(seeds[member])
                 booster = self._train(lightgbm, params, trees, features[inside], target[inside], weight[inside])
-                self.unseen_[~inside] = booster.predict(features[~inside])
+                self.unseen_[~inside] = booster.predict(features[~inside], num_threads=self.n_jobs or 0)
                 if members > 1:
                     self._models.append(booster)
         if not self._models:

@@ -321,3 +321,13 @@ def test_loading_by_name_prefers_a_folder(folder: Path, monkeypatch: pytest.Monk
     assert surrogates.load(name).metadata_["name"] == name
     folder.rename(folder.parent / name)
     assert surrogates.load(name).name == "lightgbm"
+
+
+def test_a_model_of_other_features_is_refused(tmp_path: Path) -> None:
+    """A changed feature list of the same width would spoil predictions without a word."""
+    folder = fit("gaussian_process").save(tmp_path / "model")
+    content = json.loads((folder / "model.json").read_text())
+    content["features"] = "0" * 64
+    (folder / "model.json").write_text(json.dumps(content))
+    with pytest.raises(ModelFormatError, match="other features"):
+        surrogates.load(folder)
