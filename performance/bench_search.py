@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import time
 from pathlib import Path
 
 import numpy as np
+from harness import machine
 
-from tauzero import __version__, benchmarks, search, spaces
+from tauzero import benchmarks, search, spaces
 
 SOURCES = {"nasbench201": "nb201/nb201.parquet", "nasbench101": "nb101/nb101.parquet"}
 
@@ -66,14 +65,7 @@ def main() -> None:
                 f"{name:12} {algorithm:22} {options.queries} queries: {row['wall_s']:.3f} ± {row['wall_s_std']:.3f} s, "
                 f"{row['proposals']:,.0f} proposals, {row['us_per_proposal']:.0f} µs each, regret {row['regret']:.3f}"
             )
-    report = {
-        "rows": rows,
-        "seeds": options.seeds,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "tauzero": __version__,
-    }
+    report = {"rows": rows, "seeds": options.seeds, "machine": machine()}
     if options.out:
         options.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 

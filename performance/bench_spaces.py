@@ -8,17 +8,11 @@ Each repeat is a fresh process, because spaces and encoders remember what they h
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
-import subprocess
-import sys
 from pathlib import Path
-from statistics import fmean, stdev
 
-import numpy as np
+from harness import fresh_process, machine, report
 
-from tauzero import __version__, spaces
+from tauzero import spaces
 
 # Runs in a fresh interpreter. Every encoder starts from nothing and is given its space's whole enumeration in one
 # call; what it returns (up to 0.7 GB for NAS-Bench-101) is dropped before the next one.
@@ -53,20 +47,6 @@ print(json.dumps(out))
 """
 
 
-def measure(name: str, rows: int) -> dict[str, float]:
-    command = [sys.executable, "-c", MEASURE, name, str(rows)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return json.loads(done.stdout)
-
-
-def commit() -> str:
-    root = Path(__file__).resolve().parents[1]
-    done = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=root, capture_output=True, text=True, check=False
-    )
-    return done.stdout.strip() or "unknown"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--spaces", nargs="+", choices=spaces.names(), default=["nasbench201", "nasbench101"])
@@ -74,26 +54,13 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1_000_000, help="batch that `index` is timed with")
     parser.add_argument("--out", type=Path, help="JSON file for the figures")
     options = parser.parse_args()
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
-    machine = {
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "tauzero": __version__,
-        "commit": commit(),
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-        "load before": round(load, 1),  # of other processes: above the number of cores, times are too long
-    }
-    print(", ".join(f"{k} {v}" for k, v in machine.items()))
+    where = machine()
     figures: dict[str, list[float]] = {}
     for name in options.spaces:
         for _ in range(options.repeats):
-            for label, value in measure(name, options.rows).items():
+            for label, value in fresh_process(MEASURE, name, options.rows).items():
                 figures.setdefault(f"{name} {label}", []).append(value)
-    for label, values in figures.items():
-        spread = f" ± {stdev(values):.3f}" if len(values) > 1 else ""
-        print(f"{label:<70}{fmean(values):>10.3f}{spread}")
-    if options.out:
-        options.out.write_text(json.dumps({"machine": machine, "figures": figures}, indent=1) + "\n", encoding="utf-8")
+    report(where, figures, options.out)
 
 
 if __name__ == "__main__":

@@ -11,18 +11,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
-from statistics import fmean, stdev
 
-import numpy as np
-import pyarrow as pa
+from harness import machine, report
 
-from tauzero import __version__, benchmarks
+from tauzero import benchmarks
 
 FOLDERS = {"nasbench201": "nb201", "nasbench101": "nb101"}
 
@@ -119,14 +116,6 @@ def imports(data: Path) -> dict[str, list[float]]:
     return found
 
 
-def commit() -> str:
-    root = Path(__file__).resolve().parents[1]
-    done = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=root, capture_output=True, text=True, check=False
-    )
-    return done.stdout.strip() or "unknown"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", type=Path, required=True, help="folder with nb201/ and nb101/")
@@ -142,21 +131,7 @@ def main() -> None:
                 unit = "" if label.startswith("peak") else ", s"
                 figures.setdefault(f"cold: {label}{unit}", []).append(value)
         figures.update(warm(arguments.rows, arguments.repeats))
-    machine = {
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "pyarrow": pa.__version__,
-        "tauzero": __version__,
-        "commit": commit(),
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-    }
-    print(", ".join(f"{k} {v}" for k, v in machine.items()))
-    for label, values in figures.items():
-        spread = f" ± {stdev(values):.3f}" if len(values) > 1 else ""
-        print(f"{label:<62}{fmean(values):>10.3f}{spread}")
-    if arguments.out:
-        with benchmarks.atomic_path(arguments.out) as temporary:
-            temporary.write_text(json.dumps({"machine": machine, "figures": figures}, indent=1) + "\n")
+    report(machine("pyarrow"), figures, arguments.out)
 
 
 if __name__ == "__main__":
