@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
-from tauzero import benchmarks, evaluation, proxies, spaces, surrogates
+from tauzero import benchmarks, evaluation, surrogates, proxies, spaces, surrogates
 from tauzero.cli import app
 
 CELL = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_3x3~2|"
@@ -358,11 +358,16 @@ def test_search_over_predictions(run: Run) -> None:
     train = evaluation.protocol_split(table.space, "all", 60, 0).train
     _, cost = table.query_index(train, "cifar10", "validation_accuracy", return_cost=True)
     assert found["simulated_s"] == pytest.approx(cost.sum())
+    assert found["true_queries"] == 60
     assert found["best"]["validation_accuracy"] > 88
 
-    pretrained = as_json(run(*arguments, "--dataset", "imagenet16-120"))
+    name = "nasbench201-ImageNet16-120"
+    pretrained = as_json(run(*arguments, "--dataset", "imagenet16-120", "--surrogate", name))
     assert pretrained["dataset"] == "ImageNet16-120"
     assert pretrained["simulated_s"] == 0
+    # A model that was trained on most of the table proves nothing about search, and the output says so.
+    assert pretrained["true_queries"] == surrogates.load(name).metadata_["training_rows"]
+    assert any("says nothing about search" in note for note in pretrained["notes"])
 
 
 def test_search_resumes_from_its_trajectory(run: Run, tmp_path: Path) -> None:
