@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
-from tauzero import benchmarks, evaluation, surrogates, proxies, spaces, surrogates
+from tauzero import benchmarks, evaluation, proxies, spaces, surrogates
 from tauzero.cli import app
 
 CELL = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_3x3~2|"
