@@ -270,3 +270,16 @@ def test_evolution_beats_random_search() -> None:
 def test_evolution_checks_its_parameters(parameter: str, bad: object) -> None:
     with pytest.raises(ValueError, match=f"'{parameter}' parameter of RegularizedEvolution must be an integer ≥ 1"):
         RegularizedEvolution("nasbench201", 0, **{parameter: bad})
+
+
+def test_a_parent_without_neighbours_gives_way_to_a_random_architecture() -> None:
+    """One row of NAS-Bench-101 (input to output, nothing else) cannot be mutated by a single change."""
+    space = spaces.get("nasbench101")
+    lone = space.enumerate()[:1]
+    assert not len(space.neighbors(lone[0]))
+    algorithm = search.create("regularized_evolution", space, 0, population_size=1, sample_size=1)
+    first = algorithm.ask(1)
+    algorithm.tell(first, np.array([1.0]))
+    algorithm._members[0] = lone[0]  # type: ignore[attr-defined]
+    algorithm._around[0] = None  # type: ignore[attr-defined]
+    assert space.is_valid(algorithm.ask(3)).all()
