@@ -16,6 +16,7 @@ from tauzero.spaces import unknown_name
 TARGETS = ("identity", "rank", "normal", "log_error", "mixed")
 
 _KNOTS = 257  # knots of the stored inverse: fine enough for percent, too coarse to carry a table
+_SATURATED = 0.95  # share of the margin beyond the training range up to which `transform` undoes `inverse`
 Floats = npt.NDArray[np.float64]
 
 
@@ -89,24 +90,48 @@ class TargetTransform:
         return high + 0.1 * max(high - low, 1e-9 * abs(high), 1e-12)
 
     def transform(self, y: npt.ArrayLike) -> Floats:
-        """Map other targets through the learned knots, ``float64[n]``."""
-        return self._interpolate(np.asarray(y, dtype=np.float64), self.knots_y, self.knots_t)
+        """Map other targets through the learned knots, ``float64[n]``: the inverse of `inverse`."""
+        values = np.asarray(y, dtype=np.float64)
+        if len(self.knots_y) == 1:
+            return self.knots_t[0] + (values - self.knots_y[0])
+        result = np.interp(values, self.knots_y, self.knots_t)
+        for end, sign in ((0, -1.0), (-1, 1.0)):
+            margin, slope = self._beyond(end)
+            # Far outside of what `inverse` can give it goes on linearly.
+            share = np.maximum(sign * (values - self.knots_y[end]), 0.0) / margin
+            inside = np.minimum(share, _SATURATED)
+            distance = inside / (1 - inside) + (share - inside) / (1 - _SATURATED) ** 2
+            result = np.where(share > 0, self.knots_t[end] + sign * distance * margin / slope, result)
+        return result
 
     def inverse(self, t: npt.ArrayLike) -> Floats:
-        """Map predictions back to accuracies, ``float64[n]``; beyond the training range it goes on linearly."""
-        return self._interpolate(np.asarray(t, dtype=np.float64), self.knots_t, self.knots_y)
+        """Map predictions back to accuracies, ``float64[n]``.
 
-    @staticmethod
-    def _interpolate(values: Floats, source: Floats, target: Floats) -> Floats:
-        if len(source) == 1:
-            return np.full(values.shape, target[0]) + (values - source[0])
-        result = np.interp(values, source, target)
+        Beyond the training range it goes on with the same slope but levels off, strictly increasing: at most
+        half the way from the middle to the end is added, and a percentage stays one (a Gaussian process that
+        extrapolates along a steep tail would else predict -65 %).
+        """
+        values = np.asarray(t, dtype=np.float64)
+        if len(self.knots_y) == 1:
+            return self.knots_y[0] + (values - self.knots_t[0])
+        result = np.interp(values, self.knots_t, self.knots_y)
+        for end, sign in ((0, -1.0), (-1, 1.0)):
+            margin, slope = self._beyond(end)
+            distance = np.maximum(sign * (values - self.knots_t[end]), 0.0) * slope / margin
+            result = np.where(distance > 0, self.knots_y[end] + sign * margin * distance / (1 + distance), result)
+        return result
+
+    def _beyond(self, end: int) -> tuple[float, float]:
+        """How far `inverse` can go beyond the first (0) or last (-1) knot, and its slope there."""
+        y, t = self.knots_y, self.knots_t
         # The mean slope of the outer eighth: single steps between neighbouring ranks are noise.
-        width = max(1, len(source) // 8)
-        low = (target[width] - target[0]) / (source[width] - source[0])
-        high = (target[-1] - target[-1 - width]) / (source[-1] - source[-1 - width])
-        result = np.where(values < source[0], target[0] + (values - source[0]) * low, result)
-        return np.where(values > source[-1], target[-1] + (values - source[-1]) * high, result)
+        width = max(1, len(y) // 8)
+        inner = width if end == 0 else -1 - width
+        slope = (y[end] - y[inner]) / (t[end] - t[inner])
+        margin = 0.5 * abs(y[end] - np.interp(0.0, t, y))
+        if y[0] >= 0 and 1.5 < y[-1] <= 100:
+            margin = min(margin, y[0] if end == 0 else 100.0 - y[-1])
+        return max(margin, 1e-3 * (y[-1] - y[0])), slope
 
     def state(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
         """What a file needs: plain values and arrays."""

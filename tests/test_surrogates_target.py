@@ -138,3 +138,19 @@ def test_state(kind: str) -> None:
 def test_unknown_kind() -> None:
     with pytest.raises(UnknownNameError, match=r"target transform 'log'\. .*'identity', 'log_error', 'mixed'"):
         TargetTransform("log")
+
+
+@each
+def test_predictions_beyond_the_range_stay_percentages(kind: str) -> None:
+    """A steep lower tail once led to predictions of -65 %."""
+    y = np.concatenate([np.linspace(84, 94, 200), [10.0, 33.7, 61.0]])
+    made = TargetTransform(kind)
+    made.fit_transform(y)
+    far = made.inverse([-1e6, made.knots_t[0] - 5, made.knots_t[-1] + 5, 1e6])
+    assert (np.diff(far) > 0).all()
+    assert far[0] >= 0
+    assert far[0] >= 10 - 0.5 * 90
+    assert far[-1] <= 94 + 0.5 * (94 - 60)
+    assert far[-1] <= 100
+    near = np.linspace(made.knots_t[0] - 0.5, made.knots_t[-1] + 0.5, 300)
+    np.testing.assert_allclose(made.transform(made.inverse(near)), near, atol=1e-6)
