@@ -88,10 +88,11 @@ def test_predictions_against_scikit_learn(space: str) -> None:
     other = reference(model, scaled(model, cells[order]), target)
     mean, std = other.predict(scaled(model, judged), return_std=True)
     noise = np.exp(model.parameters_[-1])
-    np.testing.assert_allclose(model.predict(judged), y.mean() + y.std() * mean, atol=2e-3)
+    # On the transformed scale: `predict` itself levels off beyond the range of the training targets.
+    own_mean, own_std = model._predict(model.space_.canonical(judged), with_std=True)
+    np.testing.assert_allclose(own_mean, mean, atol=1e-3)
     # Ours is the deviation of a measurement (noise included), widened by what the left-out rows say.
-    expected = model._inflation * np.sqrt(std**2 + noise) * y.std()
-    np.testing.assert_allclose(model.predict(judged, return_std=True)[1], expected, rtol=2e-3)
+    np.testing.assert_allclose(own_std, model._inflation * np.sqrt(std**2 + noise), rtol=2e-3)
 
 
 @each_space
