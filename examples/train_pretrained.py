@@ -4,7 +4,7 @@
 
 The rows of `tauzero.evaluation.holdout_mask(space)` (a fifth of the space, whole classes of equal
 networks) are kept apart: the model never sees them, and the card's figures are measured on them alone.
-Which model is trained for which table is fixed in `RECIPES`; nothing is chosen by the held-out rows.
+Which model is trained for which table is fixed in `RECIPES`.
 """
 
 from __future__ import annotations
