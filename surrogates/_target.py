@@ -68,8 +68,7 @@ class TargetTransform:
         if self.kind == "identity":
             parts.append(values)
         combined = np.sum([_standardise(p) for p in parts], axis=0)
-        self._location, self._scale = float(combined.mean()), float(combined.std()) or 1.0
-        transformed: Floats = (combined - self._location) / self._scale
+        transformed: Floats = (combined - combined.mean()) / (float(combined.std()) or 1.0)
         inputs, first = np.unique(values, return_index=True)
         outputs = transformed[first]
         apart = np.r_[True, np.diff(outputs) > 0]  # values that differ by rounding only may be mapped to one

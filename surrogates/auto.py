@@ -77,11 +77,7 @@ class Auto(FeatureSurrogate):
         self.members_: dict[str, FeatureSurrogate] = self._candidates(len(rows))
         unseen: dict[str, Floats] = {}
         for name, member in self.members_.items():
-            member.target_ = type(self.target_)(member.target)
-            transformed = member.target_.fit_transform(y)
-            member.n_train_ = len(rows)
-            member.metadata_ = {}
-            member._fit(rows, transformed, weight)
+            member._fit_networks(rows, y, weight)
             unseen[name] = self._common(member, member.unseen_)
         self._choose_weights(unseen, target)
         self.members_ = {k: m for k, m in self.members_.items() if self.weights_[k] > 0}
@@ -108,9 +104,6 @@ class Auto(FeatureSurrogate):
                 if score > best:
                     best, chosen = score, steps
             self.weights_ = {k: s / _STEP for k, s in zip(names, chosen, strict=True)}
-        blend = np.array([self.weights_[k] for k in names]) @ np.where(np.isfinite(table), table, 0.0)
-        error = (blend - target)[judged]
-        self.noise_ = float(np.sqrt(np.mean(error**2))) if len(error) else 1.0
 
     def _predict_features(self, x: npt.NDArray[np.float32], *, with_std: bool) -> tuple[Floats, Floats]:
         mean, deviation = np.zeros(len(x)), np.zeros(len(x))
@@ -130,7 +123,6 @@ class Auto(FeatureSurrogate):
         plain: dict[str, Any] = {
             "weights": self.weights_,
             "scores": self.scores_,
-            "noise": self.noise_,
             "members": {},
         }
         arrays: dict[str, npt.NDArray[Any]] = {}
@@ -159,7 +151,6 @@ class Auto(FeatureSurrogate):
             return {a.removeprefix(prefix): v for a, v in arrays.items() if a.startswith(prefix)}
 
         self.weights_, self.scores_ = dict(plain["weights"]), dict(plain["scores"])
-        self.noise_ = float(plain["noise"])
         self.members_ = {}
         for name, saved in plain["members"].items():
             k = saved["number"]

@@ -100,7 +100,11 @@ class Surrogate(RegressorMixin, BaseEstimator):  # type: ignore[misc] # scikit-l
         """
         check_integer(self, "random_state", 0)
         rows, values = self._check_training(genotypes, y)
-        rows, values, weight = self._merge(rows, values)
+        self._fit_networks(*self._merge(rows, values))
+        return self
+
+    def _fit_networks(self, rows: Genotypes, values: Floats, weight: Floats) -> None:
+        """Fit different canonical rows to targets in their own unit; `fit` without its checks and merging."""
         self.target_ = TargetTransform(self.target)
         transformed = self.target_.fit_transform(values)
         self.n_train_ = len(rows)
@@ -110,7 +114,6 @@ class Surrogate(RegressorMixin, BaseEstimator):  # type: ignore[misc] # scikit-l
         except BaseException:
             del self.target_  # half fitted is not fitted
             raise
-        return self
 
     def _check_training(self, genotypes: npt.ArrayLike, y: npt.ArrayLike) -> tuple[Genotypes, Floats]:
         rows = self.space_.validate(genotypes)

@@ -76,13 +76,14 @@ class GaussianProcess(FeatureSurrogate):
             chosen = np.sort(rng.choice(len(rows), self.max_rows, replace=False))
             rows, target, weight = rows[chosen], target[chosen], weight[chosen]
         features = feature_map(self.space_)
-        self._x = features(rows).astype(np.float64)
+        x = features(rows).astype(np.float64)
         self._rows = rows
         self._noise_scale = 1.0 / weight
         subset = np.arange(len(rows))
         if len(rows) > self.max_optimise:
             subset = np.sort(rng.choice(len(rows), self.max_optimise, replace=False))
-        self.parameters_ = self._optimise(self._x[subset], target[subset], self._noise_scale[subset])
+        self.parameters_ = self._optimise(x[subset], target[subset], self._noise_scale[subset])
+        self._anchor = self._scaled(x)
         self.unseen_[chosen] = self._factorise(target)
 
     # -- kernel -------------------------------------------------------------------------------
@@ -146,7 +147,6 @@ class GaussianProcess(FeatureSurrogate):
     def _factorise(self, target: Floats) -> Floats:
         """Solve for the weights of the training rows; returns their leave-one-out predictions."""
         signal, noise = np.exp(self.parameters_[-2:])
-        self._anchor = self._scaled(self._x)
         covariance = signal * self._matern(_squared_distances(self._anchor, self._anchor))[0]
         covariance[np.diag_indices(len(target))] += noise * self._noise_scale + _JITTER
         factor = cho_factor(covariance, lower=True, overwrite_a=True, check_finite=False)
@@ -212,8 +212,7 @@ class GaussianProcess(FeatureSurrogate):
         self._inflation = float(plain["inflation"])
         self._rows, self._alpha, self._noise_scale = arrays["rows"], arrays["alpha"], arrays["noise_scale"]
         self.parameters_, self.unseen_ = arrays["parameters"], arrays["unseen"]
-        self._x = feature_map(self.space_)(self._rows).astype(np.float64)
-        self._anchor = self._scaled(self._x)
+        self._anchor = self._scaled(feature_map(self.space_)(self._rows).astype(np.float64))
 
 
 def _squared_distances(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> npt.NDArray[Any]:
