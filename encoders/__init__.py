@@ -5,11 +5,24 @@
 
 from __future__ import annotations
 
-__all__ = ["Adjacency", "Encoder", "Features", "GraphFeatures", "OneHot", "Paths", "Union", "create", "names", "union"]
+__all__ = [
+    "Adjacency",
+    "Encoder",
+    "EncoderLike",
+    "Features",
+    "GraphFeatures",
+    "OneHot",
+    "Paths",
+    "Union",
+    "create",
+    "names",
+    "resolve",
+    "union",
+]
 
-from tauzero.encoders._registry import create, names
+from tauzero.encoders._registry import create, names, resolve
 from tauzero.encoders.adjacency import Adjacency
-from tauzero.encoders.base import Encoder, Features
+from tauzero.encoders.base import Encoder, EncoderLike, Features
 from tauzero.encoders.graph_features import GraphFeatures
 from tauzero.encoders.onehot import OneHot
 from tauzero.encoders.paths import Paths

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-__all__ = ["create", "names"]
+__all__ = ["create", "names", "resolve"]
 
 from typing import Any
 
 from tauzero.encoders.adjacency import Adjacency
-from tauzero.encoders.base import Encoder
+from tauzero.encoders.base import Encoder, EncoderLike
 from tauzero.encoders.graph_features import GraphFeatures
 from tauzero.encoders.onehot import OneHot
 from tauzero.encoders.paths import Paths
@@ -53,3 +53,21 @@ def create(name: str, space: SearchSpace | str, **params: Any) -> Encoder:
         return _ENCODERS[name](space, **params)
     except TypeError as error:
         raise ValueError(f"Wrong parameters for the encoder {name!r}: {error}.") from error
+
+
+def resolve(encoder: EncoderLike, space: SearchSpace, **params: Any) -> Encoder:
+    """Turn a name, or a name and its parameters, into an encoder of a space; an encoder of it passes through.
+
+    Raises
+    ------
+    ValueError
+        If the encoder is of another space, or there is none of that name.
+    """
+    if isinstance(encoder, Encoder):
+        made = encoder
+    else:
+        name, own = (encoder, {}) if isinstance(encoder, str) else encoder
+        made = create(name, space, **(params | own))
+    if made.space is not space:
+        raise ValueError(f"An encoder of {space.name} was expected. Got {made!r}.")
+    return made

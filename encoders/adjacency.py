@@ -24,7 +24,7 @@ class Adjacency(Encoder):
 
     @cached_property
     def _num_vertices(self) -> int:
-        return self.space.graphs(self.space.enumerate()[:1]).max_nodes
+        return self.space.graphs(self.space.sample(1, 0)).max_nodes
 
     @cached_property
     def feature_names(self) -> list[str]:

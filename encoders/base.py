@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Encoder", "Features"]
+__all__ = ["Encoder", "EncoderLike", "Features"]
 
 from abc import ABC, abstractmethod
 from functools import cached_property
@@ -18,6 +18,10 @@ Features: TypeAlias = npt.NDArray[np.float32]
 
 _CHUNK = 32_768  # rows encoded at a time: bounds the memory of intermediate arrays
 _CACHE_BYTES = 64 << 20  # a whole space is remembered only if its features fit in here
+
+
+#: An encoder, its name, or its name and parameters.
+EncoderLike: TypeAlias = "Encoder | str | tuple[str, dict[str, Any]]"
 
 
 class Encoder(ABC):
@@ -59,8 +63,23 @@ class Encoder(ABC):
         return len(self.feature_names)
 
     def get_params(self) -> dict[str, Any]:
-        """The arguments that make an equal encoder, without the space."""
+        """The plain arguments that make an equal encoder, without the space."""
         return {"canonical": self.canonical}
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """What an equal encoder needs beside `get_params`, for files; it is made with ``arrays=`` these.
+
+        Empty for encoders that follow from their parameters; a table of scores or learned weights else.
+        """
+        return {}
+
+    @cached_property
+    def families(self) -> list[npt.NDArray[np.intp]]:
+        """Columns that belong together, each family with a relevance of its own in kernels; here all in one."""
+        return [np.arange(self.dimension)]
+
+    def __sklearn_clone__(self) -> Encoder:
+        return self  # nothing that a user sees changes after construction
 
     def __repr__(self) -> str:
         arguments = "".join(f", {k}={v!r}" for k, v in self.get_params().items())
@@ -85,6 +104,9 @@ class Encoder(ABC):
         """
         if not self.canonical:
             return self._encode_in_chunks(self.space.validate(genotypes))
+        if not self.space.enumerable:
+            rows, inverse = self.space.distinct(genotypes)
+            return self._encode_in_chunks(rows)[inverse]
         index = self.space.index(genotypes)
         everything = self.space.enumerate()
         fits = self.space.size * self.dimension * 4 <= _CACHE_BYTES

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tauzero.encoders.base import Encoder, Features
+from tauzero.encoders.base import Encoder, EncoderLike, Features
 from tauzero.spaces import Genotypes, SearchSpace
 
 
@@ -30,22 +30,13 @@ class Union(Encoder):
         self,
         space: SearchSpace | str,
         *,
-        encoders: Sequence[str | tuple[str, dict[str, Any]] | Encoder] = ("graph_features", "paths"),
+        encoders: Sequence[EncoderLike] = ("graph_features", "paths"),
         canonical: bool = True,
     ) -> None:
         super().__init__(space, canonical=canonical)
-        from tauzero.encoders._registry import create
+        from tauzero.encoders._registry import resolve
 
-        self.parts: list[Encoder] = []
-        for item in encoders:
-            if isinstance(item, Encoder):
-                part = item
-            else:
-                name, params = (item, {}) if isinstance(item, str) else item
-                part = create(name, self.space, **({"canonical": canonical} | params))
-            if part.space is not self.space:
-                raise ValueError(f"All encoders of a union must be of {self.space.name}. Got {part!r}.")
-            self.parts.append(part)
+        self.parts = [resolve(item, self.space, canonical=canonical) for item in encoders]
         if not self.parts:
             raise ValueError("The 'encoders' parameter of Union must name at least one encoder. Got none.")
 

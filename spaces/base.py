@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from tauzero.spaces._graphs import CellGraphs
 from tauzero.spaces._random import Seed, as_generator
-from tauzero.spaces.errors import InvalidGenotypeError, unknown_name
+from tauzero.spaces.errors import InvalidGenotypeError, NotEnumerableError, unknown_name
 
 #: A batch of architectures: C-contiguous ``int8[n, L]``, one row each.
 Genotypes: TypeAlias = npt.NDArray[np.int8]
@@ -35,11 +35,13 @@ class SearchSpace(ABC):
     per name, which pickles and copies to itself. All methods take and return whole batches.
 
     Class attributes of a concrete space: `name`, `cardinalities` (number of values of each column),
-    `size` (number of architectures, or None where it cannot be counted), `operations` (the operation
-    names of the published space in the order of the genotype's codes), `graph_operations` (the names of
-    `OPERATIONS` that inner vertices of `graphs` may have), `max_path_length` (most operations on a path
-    from input to output) and `notions` (names of the equivalences that `canonical` and `classes` know, the
-    default first).
+    `size` (number of architectures, exact however large), `enumerable` (whether they fit into one array;
+    if not, `enumerate`, `index` and `classes` raise `NotEnumerableError` and the space writes `_draw` and
+    `canonical` itself), `operations` (the operation names of the published space in the order of the
+    genotype's codes), `graph_operations` (the names of `OPERATIONS` that inner vertices of `graphs` may
+    have, ``sum`` vertices aside), `max_path_length` (most operations on a path from input to output of one
+    cell), `notions` (names of the equivalences that `canonical` and `classes` know, the default first) and
+    `descriptor_names` (names of what `descriptors` computes, if anything).
     """
 
     name: ClassVar[str]
@@ -49,6 +51,8 @@ class SearchSpace(ABC):
     graph_operations: ClassVar[tuple[str, ...]]
     max_path_length: ClassVar[int]
     notions: ClassVar[tuple[str, ...]]
+    enumerable: ClassVar[bool] = True
+    descriptor_names: ClassVar[tuple[str, ...]] = ()
 
     # -- identity -----------------------------------------------------------------------------
 
@@ -73,17 +77,25 @@ class SearchSpace(ABC):
 
     # -- to be written by a space -------------------------------------------------------------
 
-    @abstractmethod
     def enumerate(self) -> Genotypes:
         """All architectures, ``int8[size, L]``, row i being the architecture of index i (read-only)."""
+        raise self._not_enumerable("enumerate")
 
-    @abstractmethod
     def index(self, genotypes: npt.ArrayLike) -> npt.NDArray[np.int64]:
         """Position in `enumerate` of each row, ``int64[n]``; equal networks may share one (see the space)."""
+        del genotypes
+        raise self._not_enumerable("index")
 
-    @abstractmethod
     def classes(self, notion: str | None = None) -> npt.NDArray[np.int64]:
         """Class of equal networks of each enumerated architecture, ``int64[size]`` (read-only), numbered from 0."""
+        del notion
+        raise self._not_enumerable("classes")
+
+    def _not_enumerable(self, what: str) -> NotEnumerableError:
+        return NotEnumerableError(
+            f"`{what}` needs a space whose architectures fit into one array; {self.name} has about {self.size:.2g}. "
+            "Use `sample`, `neighbors` or the architectures of a table (`Benchmark.genotypes`) instead."
+        )
 
     @abstractmethod
     def to_string(self, genotypes: npt.ArrayLike) -> list[str]:
@@ -96,6 +108,22 @@ class SearchSpace(ABC):
     @abstractmethod
     def graphs(self, genotypes: npt.ArrayLike) -> CellGraphs:
         """Cells as batched graphs with operations on the vertices."""
+
+    def cells(self, genotypes: npt.ArrayLike) -> dict[str, CellGraphs]:
+        """The kinds of cell of each architecture, one batch of graphs for each, by name.
+
+        A space with one kind of cell has the entry ``"cell"``; one with several (normal and reduction) has
+        one each, and `graphs` stacks them into one graph.
+        """
+        return {"cell": self.graphs(genotypes)}
+
+    def descriptors(self, genotypes: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """What the space knows of its networks beyond the graph, ``float64[n, k]``, named by `descriptor_names`.
+
+        Closed-form quantities of the published network, such as the logarithm of its number of parameters;
+        nothing is built or measured. Equal for equal networks (`canonical`).
+        """
+        return np.zeros((len(self.check_range(genotypes)), 0))
 
     def is_valid(self, genotypes: npt.ArrayLike) -> npt.NDArray[np.bool_]:
         """Whether each row (of the right width and value range) is a member of the space, ``bool[n]``."""
@@ -195,8 +223,27 @@ class SearchSpace(ABC):
         labels = self.classes(chosen)[self.index(genotypes)]
         return np.ascontiguousarray(self.enumerate()[self._representatives(chosen)[labels]])
 
+    def distinct(self, genotypes: npt.ArrayLike) -> tuple[Genotypes, npt.NDArray[np.int64]]:
+        """Different networks among rows: representatives ``int8[m, L]`` and the one of each row, ``int64[n]``.
+
+        Representatives are in the order of `enumerate` (where there is none, in lexicographic order).
+        """
+        if self.enumerable:
+            index = self.index(self.canonical(genotypes))
+            found, inverse = np.unique(index, return_inverse=True)
+            return np.ascontiguousarray(self.enumerate()[found]), inverse.reshape(-1).astype(np.int64)
+        rows = self.canonical(genotypes)
+        # One opaque value per row sorts many times faster than columns do; int8 ≥ 0 sorts as bytes do.
+        keys = np.ascontiguousarray(rows).view(np.dtype((np.void, self.length))).reshape(-1)
+        _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+        return np.ascontiguousarray(rows[first]), inverse.reshape(-1).astype(np.int64)
+
+    def _draw(self, n: int, rng: np.random.Generator) -> Genotypes:
+        """Draw n architectures uniformly; spaces that cannot be enumerated write this."""
+        return np.ascontiguousarray(self.enumerate()[rng.integers(self.size, size=n)])
+
     def sample(self, n: int, seed: Seed, *, unique: bool = False) -> Genotypes:
-        """Draw n architectures uniformly from `enumerate`, ``int8[n, L]``.
+        """Draw n architectures uniformly, ``int8[n, L]``.
 
         Parameters
         ----------
@@ -211,8 +258,19 @@ class SearchSpace(ABC):
         count = self._check_count(n)
         if unique and count > self.size:
             raise ValueError(f"Cannot draw {count} different architectures: {self.name} has {self.size}.")
-        chosen = rng.choice(self.size, count, replace=False) if unique else rng.integers(self.size, size=count)
-        return np.ascontiguousarray(self.enumerate()[chosen])
+        if not unique:
+            return self._draw(count, rng)
+        if self.enumerable:
+            return np.ascontiguousarray(self.enumerate()[rng.choice(self.size, count, replace=False)])
+        rows = self._draw(count, rng)
+        for _ in range(_MAX_REJECTION_ROUNDS):
+            first = np.unique(rows, axis=0, return_index=True)[1]
+            if len(first) == count:
+                return rows
+            # Keep the first of equal rows where it stands, and draw again for the others.
+            kept = rows[np.sort(first)]
+            rows = np.concatenate([kept, self._draw(count - len(kept), rng)])
+        raise ValueError(f"Could not draw {count} different architectures of {self.name}'s {self.size}: ask for fewer.")
 
     @staticmethod
     def _check_count(n: int) -> int:

@@ -6,6 +6,7 @@ __all__ = [
     "BenchmarkFormatError",
     "InvalidGenotypeError",
     "MissingExtraError",
+    "NotEnumerableError",
     "TauzeroError",
     "UnknownNameError",
     "unknown_name",
@@ -25,6 +26,10 @@ class InvalidGenotypeError(TauzeroError, ValueError):
 
 class UnknownNameError(TauzeroError, ValueError):
     """A name (space, benchmark, dataset, metric, encoder, …) that is not there; the message lists those that are."""
+
+
+class NotEnumerableError(TauzeroError, ValueError):
+    """All architectures were asked for, or a position among them, in a space too large to write down."""
 
 
 class BenchmarkFormatError(TauzeroError, ValueError):

@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 from tauzero.spaces import Genotypes
-from tauzero.surrogates._features import feature_map
 from tauzero.surrogates.base import Floats, Surrogate
 
 _CHUNK = 65_536  # architectures encoded at a time: some tens of megabytes of features
@@ -19,18 +18,13 @@ _CHUNK = 65_536  # architectures encoded at a time: some tens of megabytes of fe
 class FeatureSurrogate(Surrogate):
     """A surrogate whose prediction depends on the feature vector only, so that a stack encodes once for all."""
 
-    @property
-    def _reads_features(self) -> bool:
-        return True
-
     @abstractmethod
     def _predict_features(self, x: npt.NDArray[np.float32], *, with_std: bool) -> tuple[Floats, Floats]:
         """Mean and standard deviation of the transformed target for features ``float32[n, d]``."""
 
     def _predict(self, rows: Genotypes, *, with_std: bool) -> tuple[Floats, Floats]:
-        features = feature_map(self.space_)
         mean, std = np.empty(len(rows)), np.empty(len(rows))
         for start in range(0, len(rows), _CHUNK):
             part = slice(start, start + _CHUNK)
-            mean[part], std[part] = self._predict_features(features(rows[part]), with_std=with_std)
+            mean[part], std[part] = self._predict_features(self._features(rows[part]), with_std=with_std)
         return mean, std

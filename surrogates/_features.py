@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["FeatureMap", "feature_map"]
 
 import hashlib
+from collections.abc import Sequence
 from functools import cache
 from itertools import pairwise
 
@@ -16,6 +17,7 @@ from tauzero.encoders import Encoder, create
 from tauzero.spaces import SearchSpace, get
 
 _SAMPLE = 5_000
+_UNLABELLED = 500
 _CHUNK = 8_192  # rows a thread encodes at a time
 _RARE = 1e-3
 _LONGEST_PATH = 3  # longer ones of NAS-Bench-101 triple the time and did not change tau
@@ -38,23 +40,35 @@ class FeatureMap:
     Means and scales come from a fixed, unlabelled sample of the space, so they do not depend on any
     training set. Features that hardly vary there (fewer than 1 in 1,000 rows) are left out.
 
+    Parameters
+    ----------
+    space
+        The search space.
+    extra
+        Encoders of it whose features join the space's own.
+
     Attributes
     ----------
     groups
         Column indices of each family, ``intp[...]``.
     names
         Feature names.
+    unlabelled
+        ``float32[m, d]``: standardised features of 500 random architectures of the space.
     """
 
-    def __init__(self, space: SearchSpace) -> None:
+    def __init__(self, space: SearchSpace, extra: Sequence[Encoder] = ()) -> None:
         self.space = space
+        self.extra = tuple(extra)
         self._encoders: list[Encoder] = [
             create("graph_features", space),
             create("paths", space, contract_skips=True, counts=True, max_length=_LONGEST_PATH),
             create("adjacency", space),
+            *self.extra,
         ]
-        names = [(e.name, n) for e in self._encoders for n in e.feature_names]
-        sample = self.raw(space.sample(min(_SAMPLE, space.size), 0, unique=True))
+        names = [(k, n) for k, e in enumerate(self._encoders) for n in e.feature_names]
+        own = {e.name: k for k, e in enumerate(self._encoders[: len(self._encoders) - len(self.extra)])}
+        sample = self.raw(space.sample(min(_SAMPLE, space.size), 0, unique=space.enumerable))
         varies = (sample != np.median(sample, axis=0)).mean(axis=0) >= _RARE
         self._mean = sample.mean(axis=0)
         self._scale = np.where(varies, sample.std(axis=0), 1.0)
@@ -64,14 +78,19 @@ class FeatureMap:
             columns = [
                 k
                 for k, (e, n) in enumerate(names)
-                if e == encoder and varies[k] and not taken[k] and n.startswith(prefixes)
+                if e == own.get(encoder) and varies[k] and not taken[k] and n.startswith(prefixes)
             ]
             taken[columns] = True
             members.append(columns)
+        start = len(names) - sum(e.dimension for e in self.extra)
+        for part in self.extra:
+            members += [[start + k for k in family.tolist() if varies[start + k]] for family in part.families]
+            start += part.dimension
         self._keep = np.concatenate([np.array(m, dtype=np.intp) for m in members])
+        self.unlabelled = self._standardise(sample[:_UNLABELLED])
         bounds = np.cumsum([0, *(len(m) for m in members)])
         self.groups = [np.arange(a, b) for a, b in pairwise(bounds.tolist()) if b > a]
-        self.names = [f"{names[k][0]}:{names[k][1]}" for k in self._keep]
+        self.names = [f"{self._encoders[names[k][0]].name}:{names[k][1]}" for k in self._keep]
 
     @property
     def digest(self) -> str:
@@ -82,16 +101,18 @@ class FeatureMap:
         """All features, not standardised, ``float32[n, d0]``."""
         return np.concatenate([e.transform(genotypes) for e in self._encoders], axis=1)
 
+    def _standardise(self, raw: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        mean, scale = self._mean[self._keep].astype(np.float32), self._scale[self._keep].astype(np.float32)
+        standard: npt.NDArray[np.float32] = (raw[:, self._keep] - mean) / scale
+        return standard
+
     def __call__(self, genotypes: npt.ArrayLike) -> npt.NDArray[np.float32]:
         """Standardised features, ``float32[n, d]``."""
         rows = self.space.validate(genotypes)
         features = np.empty((len(rows), len(self._keep)), dtype=np.float32)
-        mean = self._mean[self._keep].astype(np.float32)
-        scale = self._scale[self._keep].astype(np.float32)
 
         def fill(start: int) -> None:
-            part = self.raw(rows[start : start + _CHUNK])[:, self._keep]
-            np.divide(part - mean, scale, out=features[start : start + _CHUNK])
+            features[start : start + _CHUNK] = self._standardise(self.raw(rows[start : start + _CHUNK]))
 
         starts = range(0, len(rows), _CHUNK)
         if len(starts) < 4:
@@ -108,5 +129,5 @@ def _of(name: str) -> FeatureMap:
 
 
 def feature_map(space: SearchSpace) -> FeatureMap:
-    """Return the feature map of a space, made once per process."""
+    """Return the feature map of a space without further encoders, made once per process."""
     return _of(space.name)

@@ -18,16 +18,18 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from tauzero.benchmarks import UnwritableFolderError
+from tauzero.encoders import Encoder
+from tauzero.encoders import create as create_encoder
 from tauzero.spaces import BenchmarkFormatError, SearchSpace
-from tauzero.surrogates._features import feature_map
 from tauzero.surrogates._target import TargetTransform
 
 if TYPE_CHECKING:
     from tauzero.surrogates.base import Surrogate
 
 #: Version of the folder's layout.
-MODEL_FORMAT = 1
+MODEL_FORMAT = 2
 _MODEL, _ARRAYS = "model.json", "arrays.safetensors"
+_NOT_SAVED = frozenset({"space", "progress", "encoders"})
 
 
 class ModelFormatError(BenchmarkFormatError):
@@ -45,14 +47,16 @@ def _plain(value: object) -> Any:
 def save_surrogate(model: Surrogate, folder: Path) -> Path:
     """Write a fitted model; an earlier model in `folder` is replaced only once the new one is complete."""
     plain, arrays, texts = model._state()
+    encoders = model._features.extra
     target_plain, target_arrays = model.target_.state()
     content = {
         "format": MODEL_FORMAT,
         "surrogate": model.name,
         "space": model.space_.name,
-        "params": {k: v for k, v in model.get_params(deep=False).items() if k not in {"space", "progress"}},
+        "params": {k: v for k, v in model.get_params(deep=False).items() if k not in _NOT_SAVED},
+        "encoders": [{"name": e.name, "params": e.get_params()} for e in encoders],
         "n_train": model.n_train_,
-        "features": feature_map(model.space_).digest if model._reads_features else None,
+        "features": model._features.digest,
         "target": target_plain,
         "state": plain,
         "texts": {name: _digest(text.encode()) for name, text in sorted(texts.items())},
@@ -73,6 +77,9 @@ def save_surrogate(model: Surrogate, folder: Path) -> Path:
         (temporary / _MODEL).write_text(json.dumps(content, default=_plain, indent=1) + "\n", encoding="utf-8")
         tensors = {f"state.{k}": np.ascontiguousarray(v) for k, v in arrays.items()}
         tensors |= {f"target.{k}": np.ascontiguousarray(v) for k, v in target_arrays.items()}
+        tensors |= {"base.conformity": model.conformity_, "base.anchors": np.ascontiguousarray(model.anchors_)}
+        for number, encoder in enumerate(encoders):
+            tensors |= {f"encoder{number}.{k}": np.ascontiguousarray(v) for k, v in encoder.arrays().items()}
         (temporary / _ARRAYS).write_bytes(save(tensors))
         for name, text in texts.items():
             (temporary / name).write_bytes(text.encode())
@@ -117,11 +124,17 @@ def load_surrogate(folder: Path) -> Surrogate:
         _check_format(content["format"], folder)
         tensors = load((folder / _ARRAYS).read_bytes())
         texts = {name: _text(folder, name, digest) for name, digest in dict(content["texts"]).items()}
-        model = create(content["surrogate"], content["space"], **content["params"])
+        params = dict(content["params"])
+        if content["encoders"]:
+            params["encoders"] = _encoders(content["space"], content["encoders"], tensors)
+        model = create(content["surrogate"], content["space"], **params)
+        model._join_encoders()
         _check_features(model, content["features"], folder)
         model.target_ = TargetTransform.from_state(content["target"], _part(tensors, "target."))
         model.n_train_ = int(content["n_train"])
         model.metadata_ = content["metadata"]
+        model.conformity_ = tensors["base.conformity"]
+        model.anchors_ = model.space_.validate(tensors["base.anchors"])
         model._restore(content["state"], _part(tensors, "state."), texts)
     except ModelFormatError:
         raise
@@ -149,8 +162,17 @@ def _check_format(version: object, folder: Path) -> None:
         )
 
 
+def _encoders(space: str, saved: list[dict[str, Any]], tensors: dict[str, npt.NDArray[Any]]) -> tuple[Encoder, ...]:
+    """Make the encoders again that the user had added."""
+    made = []
+    for number, entry in enumerate(saved):
+        arrays = _part(tensors, f"encoder{number}.")
+        made.append(create_encoder(entry["name"], space, **entry["params"], **({"arrays": arrays} if arrays else {})))
+    return tuple(made)
+
+
 def _check_features(model: Surrogate, digest: object, folder: Path) -> None:
-    if model._reads_features and digest != feature_map(model.space_).digest:
+    if digest != model._features.digest:
         raise ModelFormatError(
             f"The model in '{folder}' was fitted on other features than this version of tauzero computes. Fit it again."
         )

@@ -5,12 +5,14 @@ from __future__ import annotations
 __all__ = ["Auto"]
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import kendalltau
 
+from tauzero.encoders import EncoderLike
 from tauzero.spaces import Genotypes, SearchSpace
 from tauzero.surrogates._feature_surrogate import FeatureSurrogate
 from tauzero.surrogates._validation import check_integer
@@ -34,6 +36,8 @@ class Auto(FeatureSurrogate):
     ----------
     space
         A search space or its name.
+    encoders
+        Further encoders whose features join the space's own, such as proxy scores.
     target
         Transform of the accuracies in which members are averaged (`tauzero.surrogates.TARGETS`).
     n_jobs
@@ -52,15 +56,22 @@ class Auto(FeatureSurrogate):
     name = "auto"
 
     def __init__(
-        self, space: SearchSpace | str, *, target: str = "mixed", n_jobs: int | None = None, random_state: int = 0
+        self,
+        space: SearchSpace | str,
+        *,
+        encoders: Sequence[EncoderLike] = (),
+        target: str = "mixed",
+        n_jobs: int | None = None,
+        random_state: int = 0,
     ) -> None:
         self.space = space
+        self.encoders = encoders
         self.target = target
         self.n_jobs = n_jobs
         self.random_state = random_state
 
     def _candidates(self, n: int) -> dict[str, FeatureSurrogate]:
-        shared = {"random_state": self.random_state}
+        shared: dict[str, Any] = {"random_state": self.random_state, "encoders": self._features.extra}
         members: dict[str, FeatureSurrogate] = {}
         if n <= _GP_ROWS:
             for target in ("mixed", "rank"):
@@ -77,14 +88,28 @@ class Auto(FeatureSurrogate):
         self.members_: dict[str, FeatureSurrogate] = self._candidates(len(rows))
         unseen: dict[str, Floats] = {}
         for name, member in self.members_.items():
+            member._share_features(self)
             member._fit_networks(rows, y, weight)
             unseen[name] = self._common(member, member.unseen_)
         self._choose_weights(unseen, target)
+        self.unseen_ = self._blend(unseen)
+        self.unseen_std_ = self._blend(
+            {k: self._common_std(m, m.unseen_, m.unseen_std_) for k, m in self.members_.items()}
+        )
         self.members_ = {k: m for k, m in self.members_.items() if self.weights_[k] > 0}
 
     def _common(self, member: Surrogate, latent: Floats) -> Floats:
         """Bring a member's predictions to this model's scale."""
         return self.target_.transform(member.target_.inverse(latent))
+
+    def _common_std(self, member: Surrogate, latent: Floats, std: Floats) -> Floats:
+        """Bring a member's standard deviations to this model's scale."""
+        spread = self._common(member, latent + std) - self._common(member, latent - std)
+        return np.maximum(spread / 2, 0.0)
+
+    def _blend(self, of_member: dict[str, Floats]) -> Floats:
+        """Weighted mean over members; members err together, so standard deviations add up, not variances."""
+        return np.sum([self.weights_[k] * v for k, v in of_member.items() if self.weights_[k] > 0], axis=0)
 
     def _choose_weights(self, unseen: dict[str, Floats], target: Floats) -> None:
         names = list(unseen)
@@ -112,9 +137,7 @@ class Auto(FeatureSurrogate):
             latent, std = member._predict_features(x, with_std=with_std)
             mean += weight * self._common(member, latent)
             if with_std:
-                # Members err together: standard deviations add up, not variances.
-                spread = self._common(member, latent + std) - self._common(member, latent - std)
-                deviation += weight * np.maximum(spread / 2, 0.0)
+                deviation += weight * self._common_std(member, latent, std)
         return mean, deviation
 
     # -- files --------------------------------------------------------------------------------
@@ -130,7 +153,7 @@ class Auto(FeatureSurrogate):
         for k, (name, member) in enumerate(self.members_.items()):
             own_plain, own_arrays, own_texts = member._state()
             target_plain, target_arrays = member.target_.state()
-            params = {p: v for p, v in member.get_params(deep=False).items() if p != "space"}
+            params = {p: v for p, v in member.get_params(deep=False).items() if p not in {"space", "encoders"}}
             plain["members"][name] = {
                 "number": k,
                 "surrogate": member.name,
@@ -154,7 +177,8 @@ class Auto(FeatureSurrogate):
         self.members_ = {}
         for name, saved in plain["members"].items():
             k = saved["number"]
-            member = create(saved["surrogate"], self.space, **saved["params"])
+            member = create(saved["surrogate"], self.space, **saved["params"], encoders=self._features.extra)
+            member._share_features(self)
             if not isinstance(member, FeatureSurrogate):
                 raise TypeError(f"a stack cannot hold a {saved['surrogate']}")
             member.target_ = type(self.target_).from_state(saved["target"], part(f"target{k}."))

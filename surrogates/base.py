@@ -5,6 +5,8 @@ from __future__ import annotations
 __all__ = ["Surrogate"]
 
 from abc import abstractmethod
+from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal, overload
 
@@ -13,11 +15,17 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.exceptions import NotFittedError
 
+from tauzero.encoders import EncoderLike, resolve
 from tauzero.spaces import Genotypes, SearchSpace, get
+from tauzero.surrogates._familiarity import Familiarity
+from tauzero.surrogates._features import FeatureMap, feature_map
 from tauzero.surrogates._target import TargetTransform
 from tauzero.surrogates._validation import check_integer
 
 Floats = npt.NDArray[np.float64]
+_CHUNK = 65_536
+_ANCHORS = 1_000  # training rows that new architectures are compared with
+_SCORES = 2_000  # conformity scores that are kept
 State = tuple[dict[str, Any], dict[str, npt.NDArray[Any]], dict[str, str]]
 
 
@@ -34,35 +42,58 @@ class Surrogate(RegressorMixin, BaseEstimator):  # type: ignore[misc] # scikit-l
     ----------
     n_train_
         Different networks that the model was fitted on.
-    unseen_
-        Prediction of the transformed target of each of these by a model that was not fitted on it,
-        ``float64[n_train_]``, NaN where there is none: what stacks and deviations are calibrated on. Only on
-        surrogates that can tell (`gaussian_process`, `lightgbm`).
+    unseen_, unseen_std_
+        Prediction of the transformed target of each of these by a model that was not fitted on it, and its
+        standard deviation, ``float64[n_train_]``, NaN where there is none: what stacks are weighted by and
+        intervals are calibrated on.
+    conformity_
+        Sorted ``float64[m]``: left-out errors in units of the predicted deviation, what intervals are read from.
+    anchors_
+        ``int8[m, L]``: training rows that `ood_score` compares with.
     metadata_
         Plain values that describe the model (the card of a pretrained one); saved with it.
     """
 
     name: ClassVar[str]
     space: SearchSpace | str
+    encoders: Sequence[EncoderLike] = ()
     target: str
     random_state: int
     unseen_: Floats
+    unseen_std_: Floats
+    _extended: FeatureMap
     _estimator_type = "regressor"
 
     # -- to be written by a surrogate ---------------------------------------------------------
 
     @abstractmethod
     def _fit(self, rows: Genotypes, target: Floats, weight: Floats) -> None:
-        """Fit different canonical rows to transformed targets; `weight` says how many measurements each had."""
+        """Fit different canonical rows to transformed targets; `weight` says how many measurements each had.
+
+        Sets `unseen_` and `unseen_std_` for the rows that some part of the model was not fitted on: left-out
+        folds of an ensemble (`_folds.py`), leave-one-out in closed form, or out-of-bag rows.
+        """
 
     @abstractmethod
     def _predict(self, rows: Genotypes, *, with_std: bool) -> tuple[Floats, Floats]:
         """Mean and standard deviation of the transformed target; the latter may be zeros unless `with_std`."""
 
     @property
-    def _reads_features(self) -> bool:
-        """Whether predictions depend on the space's feature map, whose fingerprint is then saved with the model."""
-        return False
+    def _features(self) -> FeatureMap:
+        """The features of the space, and of the encoders that the user added."""
+        return self._extended if len(self.encoders) else feature_map(self.space_)
+
+    def _join_encoders(self) -> None:
+        """Make the feature map, before fitting or restoring, if there are encoders to join."""
+        if len(self.encoders):
+            joined = tuple(resolve(item, self.space_) for item in self.encoders)
+            if not (hasattr(self, "_extended") and self._extended.extra == joined):
+                self._extended = FeatureMap(self.space_, joined)
+
+    def _share_features(self, other: Surrogate) -> None:
+        """Use the feature map of another model with the same encoders: members of a stack encode once."""
+        if len(self.encoders):
+            self._extended = other._extended
 
     @abstractmethod
     def _state(self) -> State:
@@ -105,15 +136,19 @@ class Surrogate(RegressorMixin, BaseEstimator):  # type: ignore[misc] # scikit-l
 
     def _fit_networks(self, rows: Genotypes, values: Floats, weight: Floats) -> None:
         """Fit different canonical rows to targets in their own unit; `fit` without its checks and merging."""
+        self._join_encoders()
         self.target_ = TargetTransform(self.target)
         transformed = self.target_.fit_transform(values)
         self.n_train_ = len(rows)
         self.metadata_: dict[str, Any] = {}
+        self.unseen_ = np.full(len(rows), np.nan)
+        self.unseen_std_ = np.full(len(rows), np.nan)
         try:
             self._fit(rows, transformed, weight)
         except BaseException:
             del self.target_  # half fitted is not fitted
             raise
+        self._calibrate(rows, transformed)
 
     def _check_training(self, genotypes: npt.ArrayLike, y: npt.ArrayLike) -> tuple[Genotypes, Floats]:
         rows = self.space_.validate(genotypes)
@@ -141,11 +176,23 @@ class Surrogate(RegressorMixin, BaseEstimator):  # type: ignore[misc] # scikit-l
 
     def _merge(self, rows: Genotypes, values: Floats) -> tuple[Genotypes, Floats, Floats]:
         """Average the targets of equal networks, rows in the order of the space."""
-        space = self.space_
-        index = space.index(space.canonical(rows))
-        distinct, inverse, counts = np.unique(index, return_inverse=True, return_counts=True)
-        mean = np.bincount(inverse.reshape(-1), weights=values) / counts
-        return np.ascontiguousarray(space.enumerate()[distinct]), mean, counts.astype(np.float64)
+        distinct, inverse = self.space_.distinct(rows)
+        counts = np.bincount(inverse)
+        return distinct, np.bincount(inverse, weights=values) / counts, counts.astype(np.float64)
+
+    def _calibrate(self, rows: Genotypes, target: Floats) -> None:
+        """Keep what intervals and the out-of-distribution score compare with."""
+        known = np.isfinite(self.unseen_) & np.isfinite(self.unseen_std_)
+        scale = np.maximum(self.unseen_std_[known], 1e-9)
+        scores = np.sort(np.abs(target[known] - self.unseen_[known]) / scale)
+        if len(scores) > _SCORES:  # equally spaced ranks, rounded up
+            scores = scores[np.ceil(np.arange(1, _SCORES + 1) * len(scores) / _SCORES).astype(np.int64) - 1]
+        self.conformity_ = scores
+        chosen = np.arange(len(rows))
+        if len(rows) > _ANCHORS:
+            chosen = np.sort(np.random.default_rng(self.random_state).choice(len(rows), _ANCHORS, replace=False))
+        self.anchors_ = rows[chosen]
+        self.__dict__.pop("_familiarity", None)
 
     # -- predicting ---------------------------------------------------------------------------
 
@@ -159,16 +206,32 @@ class Surrogate(RegressorMixin, BaseEstimator):  # type: ignore[misc] # scikit-l
         return hasattr(self, "target_")
 
     @overload
-    def predict(self, genotypes: npt.ArrayLike, return_std: Literal[False] = False) -> Floats: ...
+    def predict(
+        self, genotypes: npt.ArrayLike, return_std: Literal[False] = False, *, return_interval: None = None
+    ) -> Floats: ...
 
     @overload
-    def predict(self, genotypes: npt.ArrayLike, return_std: Literal[True]) -> tuple[Floats, Floats]: ...
+    def predict(
+        self, genotypes: npt.ArrayLike, return_std: Literal[True], *, return_interval: None = None
+    ) -> tuple[Floats, Floats]: ...
+
+    @overload
+    def predict(
+        self, genotypes: npt.ArrayLike, return_std: Literal[False] = False, *, return_interval: float
+    ) -> tuple[Floats, Floats]: ...
+
+    @overload
+    def predict(
+        self, genotypes: npt.ArrayLike, return_std: Literal[True], *, return_interval: float
+    ) -> tuple[Floats, Floats, Floats]: ...
 
     def predict(
         self,
         genotypes: npt.ArrayLike,
         return_std: bool = False,
-    ) -> Floats | tuple[Floats, Floats]:
+        *,
+        return_interval: float | None = None,
+    ) -> Floats | tuple[Floats, Floats] | tuple[Floats, Floats, Floats]:
         """Predict the metric.
 
         Parameters
@@ -177,24 +240,73 @@ class Surrogate(RegressorMixin, BaseEstimator):  # type: ignore[misc] # scikit-l
             ``int8[n, L]``; any n, a whole space in one call.
         return_std
             Return the standard deviation of the prediction too.
+        return_interval
+            A level in (0, 1), such as 0.9: also return an interval that covers the metric of a network drawn
+            like the training set with this probability, by conformal prediction over rows that the model left
+            out (Barber et al., Annals of Statistics 49, 2021, "CV+"; scores scaled by the predicted deviation
+            as in Lei et al., JASA 113, 2018, eq. 10). Outside of what it was trained on nothing is promised:
+            see `ood_score`.
 
         Returns
         -------
-        ``float64[n]`` in the unit of the training targets (percent for accuracies), or a pair of such.
+        ``float64[n]`` in the unit of the training targets (percent for accuracies); with options a tuple of
+        it, the standard deviation ``float64[n]``, and the interval ``float64[n, 2]`` (lower, upper ends).
+
+        Raises
+        ------
+        ValueError
+            If there are too few calibrated rows for an interval of that level.
         """
         self._check_fitted()
-        space = self.space_
-        index = space.index(space.canonical(space.validate(genotypes)))
-        distinct, inverse = np.unique(index, return_inverse=True)
-        inverse = inverse.reshape(-1)
-        rows = space.enumerate()[distinct]
-        mean, std = self._predict(rows, with_std=return_std)
+        rows, inverse = self.space_.distinct(self.space_.validate(genotypes))
+        uncertain = return_std or return_interval is not None
+        quantile = None if return_interval is None else self._conformal_quantile(return_interval)
+        mean, std = self._predict(rows, with_std=uncertain)
         predicted = self.target_.inverse(mean)
-        if not return_std:
-            return predicted[inverse]
-        # Half the width of the interval of one standard deviation either way, in the unit of y.
-        spread = (self.target_.inverse(mean + std) - self.target_.inverse(mean - std)) / 2
-        return predicted[inverse], np.maximum(spread, 0.0)[inverse]
+        answer = [predicted[inverse]]
+        if return_std:
+            # Half the width of the interval of one standard deviation either way, in the unit of y.
+            spread = (self.target_.inverse(mean + std) - self.target_.inverse(mean - std)) / 2
+            answer.append(np.maximum(spread, 0.0)[inverse])
+        if quantile is not None:
+            ends = [self.target_.inverse(mean - quantile * std), self.target_.inverse(mean + quantile * std)]
+            answer.append(np.stack(ends, axis=1)[inverse])
+        return answer[0] if len(answer) == 1 else tuple(answer)  # type: ignore[return-value] # two or three of them
+
+    def _conformal_quantile(self, level: float) -> float:
+        """Multiple of the standard deviation whose interval covers a share `level` of new networks."""
+        if isinstance(level, bool) or not isinstance(level, int | float | np.floating) or not 0 < level < 1:
+            raise ValueError(
+                f"The 'return_interval' argument must be a level between 0 and 1, such as 0.9. Got {level!r}."
+            )
+        scores = self.conformity_
+        rank = int(np.ceil(level * (len(scores) + 1)))
+        if rank > len(scores):
+            raise ValueError(
+                f"An interval of level {level} needs at least {int(np.ceil(level / (1 - level)))} training networks "
+                f"that the model was checked on. This {type(self).__name__} has {len(scores)}: use a lower level, or "
+                "more training rows."
+            )
+        return float(scores[rank - 1])
+
+    @cached_property
+    def _familiarity(self) -> Familiarity:
+        return Familiarity.fit(self._features(self.anchors_))
+
+    def ood_score(self, genotypes: npt.ArrayLike) -> Floats:
+        """How unlike the training set architectures are, ``float64[n]``, at least 0.
+
+        Distance of an architecture's graph features to its nearest training rows, in units of that distance's
+        95 % quantile within the training set: above 1, the architecture is more isolated than 95 % of the
+        training rows were, and means, deviations and intervals should not be trusted.
+        """
+        self._check_fitted()
+        rows, inverse = self.space_.distinct(self.space_.validate(genotypes))
+        score = np.empty(len(rows))
+        for start in range(0, len(rows), _CHUNK):
+            part = slice(start, start + _CHUNK)
+            score[part] = self._familiarity.score(self._features(rows[part]))
+        return score[inverse]
 
     # -- files --------------------------------------------------------------------------------
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 __all__ = ["ExtraTrees"]
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from tauzero.encoders import EncoderLike
 from tauzero.spaces import Genotypes, SearchSpace
 from tauzero.surrogates._feature_surrogate import FeatureSurrogate
-from tauzero.surrogates._features import feature_map
 from tauzero.surrogates._folds import fold_numbers, scaled_deviation
 from tauzero.surrogates._validation import check_integer, check_number
 from tauzero.surrogates.base import Floats, State
@@ -31,6 +32,8 @@ class ExtraTrees(FeatureSurrogate):
     ----------
     space
         A search space or its name.
+    encoders
+        Further encoders whose features join the space's own, such as proxy scores.
     target
         Transform of the accuracies that is fitted (`tauzero.surrogates.TARGETS`).
     num_trees
@@ -51,6 +54,7 @@ class ExtraTrees(FeatureSurrogate):
         self,
         space: SearchSpace | str,
         *,
+        encoders: Sequence[EncoderLike] = (),
         target: str = "mixed",
         num_trees: int = 300,
         max_features: float = 0.5,
@@ -59,6 +63,7 @@ class ExtraTrees(FeatureSurrogate):
         random_state: int = 0,
     ) -> None:
         self.space = space
+        self.encoders = encoders
         self.target = target
         self.num_trees = num_trees
         self.max_features = max_features
@@ -73,7 +78,7 @@ class ExtraTrees(FeatureSurrogate):
         check_integer(self, "min_samples_leaf", 1)
         check_integer(self, "n_jobs", 1)
         check_number(self, "max_features", 1e-3, 1.0)
-        features = feature_map(self.space_)(rows)
+        features = self._features(rows)
 
         def grown(num_trees: int, inside: npt.NDArray[np.bool_]) -> Any:
             forest = ExtraTreesRegressor(
@@ -85,7 +90,7 @@ class ExtraTrees(FeatureSurrogate):
             )
             return forest.fit(features[inside], target[inside], sample_weight=weight[inside])
 
-        self._calibrate(grown, features, target)
+        self._leave_out(grown, features, target)
         forest = grown(self.num_trees, np.ones(len(rows), dtype=np.bool_))
         trees = [e.tree_ for e in forest.estimators_]
         sizes = [t.node_count for t in trees]
@@ -107,22 +112,24 @@ class ExtraTrees(FeatureSurrogate):
         self._threshold = np.concatenate(threshold).astype(np.float64)
         self._value = np.concatenate(value).astype(np.float32)
 
-    def _calibrate(self, grown: Any, features: npt.NDArray[np.float32], target: Floats) -> None:
-        """Error and spread of small forests on left-out rows (on a sample of at most 5,000 rows)."""
+    def _leave_out(self, grown: Any, features: npt.NDArray[np.float32], target: Floats) -> None:
+        """Predict left-out rows with smaller forests, and their error and spread (on at most 5,000 rows)."""
         n = len(target)
         self.noise_, self.typical_spread_ = 1.0, 0.0
         if n < 4:
             return
         folds = fold_numbers(n, _FOLDS, self.random_state)
-        errors, spreads = [], []
+        spread = np.full(n, np.nan)
         for fold in range(min(_FOLDS, n)):
             left_out = np.flatnonzero(folds == fold)[:1_000]
-            forest = grown(max(10, self.num_trees // 10), folds != fold)
+            forest = grown(max(10, self.num_trees // 3), folds != fold)
             each = np.stack([e.predict(features[left_out]) for e in forest.estimators_])
-            errors.append(each.mean(axis=0) - target[left_out])
-            spreads.append(each.std(axis=0))
-        self.noise_ = float(np.sqrt(np.mean(np.concatenate(errors) ** 2)))
-        self.typical_spread_ = float(np.mean(np.concatenate(spreads)))
+            self.unseen_[left_out] = each.mean(axis=0)
+            spread[left_out] = each.std(axis=0)
+        known = np.isfinite(spread)
+        self.noise_ = float(np.sqrt(np.mean((self.unseen_[known] - target[known]) ** 2)))
+        self.typical_spread_ = float(spread[known].mean())
+        self.unseen_std_[known] = scaled_deviation(spread[known], self.typical_spread_, self.noise_)
 
     def _predict_features(self, x: npt.NDArray[np.float32], *, with_std: bool) -> tuple[Floats, Floats]:
         del with_std
@@ -160,7 +167,7 @@ class ExtraTrees(FeatureSurrogate):
         self.noise_, self.typical_spread_ = float(plain["noise"]), float(plain["typical_spread"])
         self._roots, self._children = arrays["roots"], arrays["children"]
         self._feature, self._threshold, self._value = arrays["feature"], arrays["threshold"], arrays["value"]
-        nodes, columns = len(self._value), len(feature_map(self.space_).names)
+        nodes, columns = len(self._value), len(self._features.names)
         fits = self._children.shape == (nodes, 2) and len(self._feature) == len(self._threshold) == nodes
         limits = ((self._roots, nodes), (self._children, nodes), (self._feature, columns))
         if not fits or any(not a.size or a.min() < 0 or a.max() >= high for a, high in limits):

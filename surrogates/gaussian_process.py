@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["GaussianProcess"]
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,9 @@ import numpy.typing as npt
 from scipy.linalg import cho_factor, cho_solve, solve_triangular
 from scipy.optimize import minimize
 
+from tauzero.encoders import EncoderLike
 from tauzero.spaces import Genotypes, SearchSpace
 from tauzero.surrogates._feature_surrogate import FeatureSurrogate
-from tauzero.surrogates._features import feature_map
 from tauzero.surrogates._validation import check_integer
 from tauzero.surrogates.base import Floats, State
 
@@ -34,6 +35,8 @@ class GaussianProcess(FeatureSurrogate):
     ----------
     space
         A search space or its name.
+    encoders
+        Further encoders whose features join the space's own, such as proxy scores.
     target
         Transform of the accuracies that is fitted (`tauzero.surrogates.TARGETS`).
     max_rows
@@ -53,6 +56,7 @@ class GaussianProcess(FeatureSurrogate):
         self,
         space: SearchSpace | str,
         *,
+        encoders: Sequence[EncoderLike] = (),
         target: str = "mixed",
         max_rows: int = 6_000,
         max_optimise: int = 1_000,
@@ -60,6 +64,7 @@ class GaussianProcess(FeatureSurrogate):
         random_state: int = 0,
     ) -> None:
         self.space = space
+        self.encoders = encoders
         self.target = target
         self.max_rows = max_rows
         self.max_optimise = max_optimise
@@ -70,13 +75,11 @@ class GaussianProcess(FeatureSurrogate):
         for parameter in ("max_rows", "max_optimise", "iterations"):
             check_integer(self, parameter, 1)
         rng = np.random.default_rng(self.random_state)
-        self.unseen_ = np.full(len(rows), np.nan)
         chosen = np.arange(len(rows))
         if len(rows) > self.max_rows:
             chosen = np.sort(rng.choice(len(rows), self.max_rows, replace=False))
             rows, target, weight = rows[chosen], target[chosen], weight[chosen]
-        features = feature_map(self.space_)
-        x = features(rows).astype(np.float64)
+        x = self._features(rows).astype(np.float64)
         self._rows = rows
         self._noise_scale = 1.0 / weight
         subset = np.arange(len(rows))
@@ -84,13 +87,13 @@ class GaussianProcess(FeatureSurrogate):
             subset = np.sort(rng.choice(len(rows), self.max_optimise, replace=False))
         self.parameters_ = self._optimise(x[subset], target[subset], self._noise_scale[subset])
         self._anchor = self._scaled(x)
-        self.unseen_[chosen] = self._factorise(target)
+        self.unseen_[chosen], self.unseen_std_[chosen] = self._factorise(target)
 
     # -- kernel -------------------------------------------------------------------------------
 
     @property
     def _groups(self) -> list[npt.NDArray[np.intp]]:
-        return feature_map(self.space_).groups
+        return self._features.groups
 
     def _prior(self) -> tuple[Floats, Floats]:
         """Means and standard deviations of the logarithms of the weights, the signal and the noise variance."""
@@ -144,8 +147,8 @@ class GaussianProcess(FeatureSurrogate):
             scale[group] = np.sqrt(np.exp(log_weight) / len(group))
         return x * scale.astype(x.dtype)
 
-    def _factorise(self, target: Floats) -> Floats:
-        """Solve for the weights of the training rows; returns their leave-one-out predictions."""
+    def _factorise(self, target: Floats) -> tuple[Floats, Floats]:
+        """Solve for the weights of the training rows; returns their leave-one-out means and deviations."""
         signal, noise = np.exp(self.parameters_[-2:])
         covariance = signal * self._matern(_squared_distances(self._anchor, self._anchor))[0]
         covariance[np.diag_indices(len(target))] += noise * self._noise_scale + _JITTER
@@ -158,7 +161,7 @@ class GaussianProcess(FeatureSurrogate):
         variance = np.maximum(1.0 / inverse_diagonal, 1e-12)
         ratio = float(np.mean((target - left_out) ** 2 / variance)) if len(target) > 4 else 1.0
         self._inflation = float(np.clip(np.sqrt(ratio), 0.5, 3.0))
-        return left_out
+        return left_out, self._inflation * np.sqrt(variance)
 
     # -- prediction ---------------------------------------------------------------------------
 
@@ -203,7 +206,6 @@ class GaussianProcess(FeatureSurrogate):
             "alpha": self._alpha,
             "noise_scale": self._noise_scale,
             "parameters": self.parameters_,
-            "unseen": self.unseen_,
         }
         return {"inflation": self._inflation}, arrays, {}
 
@@ -211,8 +213,8 @@ class GaussianProcess(FeatureSurrogate):
         del texts
         self._inflation = float(plain["inflation"])
         self._rows, self._alpha, self._noise_scale = arrays["rows"], arrays["alpha"], arrays["noise_scale"]
-        self.parameters_, self.unseen_ = arrays["parameters"], arrays["unseen"]
-        self._anchor = self._scaled(feature_map(self.space_)(self._rows).astype(np.float64))
+        self.parameters_ = arrays["parameters"]
+        self._anchor = self._scaled(self._features(self._rows).astype(np.float64))
 
 
 def _squared_distances(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 __all__ = ["GNN"]
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from tauzero.encoders import EncoderLike
 from tauzero.spaces import Genotypes, Progress, SearchSpace, unknown_name
-from tauzero.surrogates._features import feature_map
 from tauzero.surrogates._validation import check_integer, check_number
 from tauzero.surrogates.base import Floats, State, Surrogate
 
@@ -37,6 +38,8 @@ class GNN(Surrogate):
     ----------
     space
         A search space or its name.
+    encoders
+        Further encoders whose features join the space's own, such as proxy scores.
     target
         Transform of the accuracies that is fitted (`tauzero.surrogates.TARGETS`).
     loss
@@ -69,6 +72,7 @@ class GNN(Surrogate):
         self,
         space: SearchSpace | str,
         *,
+        encoders: Sequence[EncoderLike] = (),
         target: str = "normal",
         loss: str = "hinge",
         members: int = 3,
@@ -85,6 +89,7 @@ class GNN(Surrogate):
         progress: Progress | None = None,
     ) -> None:
         self.space = space
+        self.encoders = encoders
         self.target = target
         self.loss = loss
         self.members = members
@@ -114,10 +119,6 @@ class GNN(Surrogate):
         if self.loss not in _LOSSES:
             raise unknown_name("loss", self.loss, _LOSSES)
 
-    @property
-    def _reads_features(self) -> bool:
-        return self.features
-
     def _device(self) -> torch.device:
         import torch
 
@@ -131,13 +132,13 @@ class GNN(Surrogate):
         from tauzero.surrogates._gnn_model import graph_tensors
 
         space = self.space_
-        extra = feature_map(space)(rows) if self.features else np.zeros((len(rows), 0), dtype=np.float32)
+        extra = self._features(rows) if self.features else np.zeros((len(rows), 0), dtype=np.float32)
         return graph_tensors(space.graphs(rows), np.clip(extra, -8.0, 8.0))
 
     def _network(self) -> CellNetwork:
         from tauzero.surrogates._gnn_model import CellNetwork
 
-        num_features = len(feature_map(self.space_).names) if self.features else 0
+        num_features = len(self._features.names) if self.features else 0
         return CellNetwork(self.width, self.layers, num_features, self.dropout)
 
     def _schedule(self, n: int) -> tuple[int, int]:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 __all__ = ["LightGBM"]
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from tauzero.encoders import EncoderLike
 from tauzero.spaces import Genotypes, SearchSpace
 from tauzero.surrogates._feature_surrogate import FeatureSurrogate
-from tauzero.surrogates._features import feature_map
-from tauzero.surrogates._folds import fold_numbers, scaled_deviation
+from tauzero.surrogates._folds import fold_numbers, scaled_deviation, typical_spreads
 from tauzero.surrogates._validation import check_integer, check_number
 from tauzero.surrogates.base import Floats, State
 
@@ -31,6 +32,8 @@ class LightGBM(FeatureSurrogate):
     ----------
     space
         A search space or its name.
+    encoders
+        Further encoders whose features join the space's own, such as proxy scores.
     target
         Transform of the accuracies that is fitted (`tauzero.surrogates.TARGETS`).
     members
@@ -56,6 +59,7 @@ class LightGBM(FeatureSurrogate):
         self,
         space: SearchSpace | str,
         *,
+        encoders: Sequence[EncoderLike] = (),
         target: str = "normal",
         members: int | None = None,
         num_trees: int | None = None,
@@ -68,6 +72,7 @@ class LightGBM(FeatureSurrogate):
         random_state: int = 0,
     ) -> None:
         self.space = space
+        self.encoders = encoders
         self.target = target
         self.members = members
         self.num_trees = num_trees
@@ -114,14 +119,12 @@ class LightGBM(FeatureSurrogate):
             check_number(self, "learning_rate", 1e-6, 1.0)
         check_number(self, "feature_fraction", 1e-3, 1.0)
         check_number(self, "subsample", 1e-3, 1.0)
-        features = feature_map(self.space_)(rows)
+        features = self._features(rows)
         n = len(rows)
         members = self.members or (5 if n < 20_000 else 1)
         seeds = np.random.SeedSequence(self.random_state).generate_state(members + 1).astype(np.int64) % (1 << 30)
         folds = fold_numbers(n, max(members, 2), int(seeds[-1]))
         self._models: list[Booster] = []
-        self.unseen_ = np.full(n, np.nan)
-        disagreement = np.zeros(n)
         if n >= 4:
             for member in range(members):
                 # A single member is judged on one fifth and then fitted to everything.
@@ -139,9 +142,8 @@ class LightGBM(FeatureSurrogate):
         known = np.isfinite(self.unseen_)
         error = (self.unseen_[known] - target[known]) ** 2
         self.noise_ = float(np.sqrt(error.mean())) if known.any() else 1.0
-        if len(self._models) > 1:
-            disagreement = self._latent(features).std(axis=0)
-        self.typical_disagreement_ = float(disagreement.mean())
+        inside_spread, self.typical_disagreement_ = typical_spreads(self._latent, features, self._features.unlabelled)
+        self.unseen_std_[known] = scaled_deviation(inside_spread, float(inside_spread.mean()), self.noise_)[known]
 
     @staticmethod
     def _train(  # noqa: PLR0917
@@ -173,14 +175,14 @@ class LightGBM(FeatureSurrogate):
     def _state(self) -> State:
         plain = {"noise": self.noise_, "typical_disagreement": self.typical_disagreement_}
         texts = {f"booster{k}.txt": m.model_to_string() for k, m in enumerate(self._models)}
-        return plain, {"unseen": self.unseen_}, texts
+        return plain, {}, texts
 
     def _restore(self, plain: dict[str, Any], arrays: dict[str, npt.NDArray[Any]], texts: dict[str, str]) -> None:
         import lightgbm
 
+        del arrays
         self.noise_ = float(plain["noise"])
         self.typical_disagreement_ = float(plain["typical_disagreement"])
-        self.unseen_ = arrays["unseen"]
         ordered = sorted(texts, key=lambda name: int(name.removeprefix("booster").removesuffix(".txt")))
         if not ordered:
             raise ValueError("there is no boosted model in it")
