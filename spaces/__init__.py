@@ -7,7 +7,9 @@ An architecture is a row of small integers, a batch a C-contiguous ``int8[n, L]`
 from __future__ import annotations
 
 __all__ = [
+    "DARTS",
     "OPERATIONS",
+    "STRUCTURE",
     "BenchmarkFormatError",
     "CellGraphs",
     "Genotypes",
@@ -20,6 +22,8 @@ __all__ = [
     "SearchSpace",
     "Seed",
     "TauzeroError",
+    "TransNASMacro",
+    "TransNASMicro",
     "UnknownNameError",
     "as_generator",
     "get",
@@ -29,11 +33,12 @@ __all__ = [
 ]
 
 from tauzero.spaces._graphs import CellGraphs
-from tauzero.spaces._operations import OPERATIONS, operation_code
+from tauzero.spaces._operations import OPERATIONS, STRUCTURE, operation_code
 from tauzero.spaces._progress import Progress
 from tauzero.spaces._random import Seed, as_generator
 from tauzero.spaces._registry import get, names
 from tauzero.spaces.base import Genotypes, SearchSpace
+from tauzero.spaces.darts import DARTS
 from tauzero.spaces.errors import (
     BenchmarkFormatError,
     InvalidGenotypeError,
@@ -45,3 +50,5 @@ from tauzero.spaces.errors import (
 )
 from tauzero.spaces.nasbench101 import NASBench101
 from tauzero.spaces.nasbench201 import NASBench201
+from tauzero.spaces.transnas_macro import TransNASMacro
+from tauzero.spaces.transnas_micro import TransNASMicro

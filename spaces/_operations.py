@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["OPERATIONS", "operation_code"]
+__all__ = ["OPERATIONS", "STRUCTURE", "operation_code"]
 
 from tauzero.spaces.errors import unknown_name
 
@@ -26,7 +26,16 @@ OPERATIONS: tuple[str, ...] = (
     "factorized_reduce",
     "mb_conv_3x3",
     "mb_conv_5x5",
+    "cell_input_0",
+    "cell_input_1",
+    "block",
+    "block_wide",
+    "block_down",
+    "block_wide_down",
 )
+
+#: Vertices that only say how a graph hangs together: they hold no operation, and no path is named after them.
+STRUCTURE: tuple[str, ...] = ("input", "output", "sum", "cell_input_0", "cell_input_1")
 _CODES = {name: code for code, name in enumerate(OPERATIONS)}
 
 

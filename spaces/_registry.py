@@ -7,13 +7,19 @@ __all__ = ["get", "names"]
 from functools import cache
 
 from tauzero.spaces.base import SearchSpace
+from tauzero.spaces.darts import DARTS
 from tauzero.spaces.errors import unknown_name
 from tauzero.spaces.nasbench101 import NASBench101
 from tauzero.spaces.nasbench201 import NASBench201
+from tauzero.spaces.transnas_macro import TransNASMacro
+from tauzero.spaces.transnas_micro import TransNASMicro
 
 _SPACES: dict[str, type[SearchSpace]] = {
+    DARTS.name: DARTS,
     NASBench101.name: NASBench101,
     NASBench201.name: NASBench201,
+    TransNASMacro.name: TransNASMacro,
+    TransNASMicro.name: TransNASMicro,
 }
 
 
