@@ -1,23 +1,28 @@
 """Surrogates: predictors of a metric from genotypes, with uncertainty.
 
 `create` makes one by name, `names` lists them, `load` reads a saved or a pretrained one and
-`pretrained_names` lists those that ship with tauzero.
+`pretrained_names` lists those that ship with tauzero. `learning_curves` holds predictors that read the first
+epochs of a training instead of the architecture, or beside it.
 """
 
 from __future__ import annotations
 
 __all__ = [
     "TARGETS",
+    "CurvePredictor",
     "ModelFormatError",
     "Surrogate",
     "create",
+    "learning_curves",
     "load",
     "names",
     "pretrained_names",
 ]
 
+from tauzero.surrogates import learning_curves
 from tauzero.surrogates._files import ModelFormatError
 from tauzero.surrogates._pretrained import load, pretrained_names
 from tauzero.surrogates._registry import create, names
 from tauzero.surrogates._target import TARGETS
 from tauzero.surrogates.base import Surrogate
+from tauzero.surrogates.learning_curves import CurvePredictor
