@@ -18,6 +18,7 @@ _SURROGATES: dict[str, tuple[str, str]] = {
     "gaussian_process": ("tauzero.surrogates.gaussian_process", "GaussianProcess"),
     "gnn": ("tauzero.surrogates.gnn", "GNN"),
     "lightgbm": ("tauzero.surrogates.lightgbm", "LightGBM"),
+    "random_forest": ("tauzero.surrogates.random_forest", "RandomForest"),
 }
 
 
