@@ -16,7 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from tauzero.encoders.base import Encoder
-from tauzero.spaces import CellGraphs, Genotypes, operation_code
+from tauzero.spaces import STRUCTURE, CellGraphs, Genotypes, operation_code
+
+#: Spaces of more operations than this have features of single operations, pairs and all together only: the
+#: number of subsets doubles with each operation.
+_ALL_SUBSETS = 5
+_CELL_INPUTS = ("cell_input_0", "cell_input_1")
 
 
 class GraphFeatures(Encoder):
@@ -27,6 +32,11 @@ class GraphFeatures(Encoder):
     that set only (``V`` and -1 where there is none), and the least and greatest number of operations of the
     set on any path. For every pair of operations: how many edges go from one to the other. Then the numbers
     of vertices, edges and paths, and the direct connections from input to output.
+
+    Vertices without operation, such as sums, are contracted first. In spaces of more than five operations only
+    sets of one, two and all operations are looked at. Where a cell has two inputs (`DARTS`), what reads
+    the input is counted for each; where there are several kinds of cell (`SearchSpace.cells`), each has its
+    own features, whose names end in ``@normal`` and the like.
     """
 
     name = "graph_features"
@@ -34,23 +44,43 @@ class GraphFeatures(Encoder):
     @cached_property
     def _subsets(self) -> list[tuple[int, ...]]:
         k = len(self.space.graph_operations)
-        return [s for size in range(1, k + 1) for s in itertools.combinations(range(k), size)]
+        sizes = range(1, k + 1) if k <= _ALL_SUBSETS else (1, 2, k)
+        return [s for size in sizes for s in itertools.combinations(range(k), size)]
+
+    @cached_property
+    def _layout(self) -> tuple[list[str], bool]:
+        """Names of the kinds of cell, and whether cells have two inputs."""
+        cells = self.space.cells(self.space.sample(1, 0))
+        inputs = [operation_code(name) for name in _CELL_INPUTS]
+        return list(cells), any(np.isin(graphs.ops, inputs).any() for graphs in cells.values())
 
     @cached_property
     def feature_names(self) -> list[str]:
         """Such as ``count[conv_3x3]``, ``max_path[conv_1x1+conv_3x3]``, ``edges[conv_3x3>avg_pool_3x3]``."""
         names = self.space.graph_operations
-        columns = [f"{what}[{o}]" for what in ("count", "from_input", "to_output") for o in names]
+        kinds, two_inputs = self._layout
+        columns = [f"count[{o}]" for o in names]
+        columns += [f"from_input[{i}{o}]" for i in (("0:", "1:") if two_inputs else ("",)) for o in names]
+        columns += [f"to_output[{o}]" for o in names]
         for subset in self._subsets:
             label = "+".join(names[k] for k in subset)
             columns += [f"min_path[{label}]", f"max_path[{label}]"]
             if len(subset) < len(names):
                 columns += [f"least_on_path[{label}]", f"most_on_path[{label}]"]
         columns += [f"edges[{a}>{b}]" for a in names for b in names]
-        return [*columns, "vertices", "edges", "paths", "direct"]
+        columns += ["vertices", "edges", "paths", "direct"]
+        return columns if len(kinds) == 1 else [f"{column}@{kind}" for kind in kinds for column in columns]
 
     def _encode(self, rows: Genotypes) -> npt.NDArray[np.float32]:
-        graphs = self.space.graphs(rows)
+        return np.concatenate([self._encode_cells(graphs) for graphs in self.space.cells(rows).values()], axis=1)
+
+    def _encode_cells(self, graphs: CellGraphs) -> npt.NDArray[np.float32]:
+        readers = [graphs.adjacency[:, 0]]
+        if self._layout[1]:
+            # What reads c_{k-2} and what reads c_{k-1}, before these vertices are contracted.
+            at = [graphs.ops == operation_code(name) for name in _CELL_INPUTS]
+            readers = [(graphs.adjacency * mask[:, :, None]).sum(axis=1, dtype=np.uint8) for mask in at]
+        graphs = graphs.contract(*(operation_code(name) for name in STRUCTURE if name not in {"input", "output"}))
         codes = np.array([operation_code(o) for o in self.space.graph_operations])
         hot = graphs.ops[:, :, None] == codes  # [n, V, K]
         n = len(graphs)
@@ -60,7 +90,7 @@ class GraphFeatures(Encoder):
         weights = hot.astype(np.float32)
         columns = [
             weights.sum(axis=1),
-            np.einsum("nv,nvk->nk", adjacency[:, 0].astype(np.float32), weights),
+            *(np.einsum("nv,nvk->nk", reader.astype(np.float32), weights) for reader in readers),
             np.einsum("nv,nvk->nk", into_output.astype(np.float32), weights),
         ]
         for subset in self._subsets:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-__all__ = ["EDGES", "NONE", "SKIP", "EdgeCellSpace"]
+__all__ = ["EDGES", "NONE", "SKIP", "Costs", "EdgeCellSpace"]
 
+from abc import abstractmethod
 from collections.abc import Callable
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,10 @@ from tauzero.spaces.base import Genotypes, SearchSpace
 
 #: Source and target node of each genotype column; node 0 is the input, node 3 the output.
 EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
+#: What a network costs: ``int64[2]`` parameters and multiply-adds of what is the same in all networks, and
+#: ``int64[6, k, 2]`` those that each operation adds on each edge.
+Costs: TypeAlias = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
+
 #: Codes of the two operations that cells are simplified by.
 NONE, SKIP = 0, 1
 
@@ -39,11 +44,16 @@ class EdgeCellSpace(SearchSpace):
         The name of each operation code in the shared vocabulary, ``none`` first.
     ``_identity_edges``
         Edges on which a skip connection does nothing in every cell of the network, ``bool[6]``.
+
+    Descriptors are natural logarithms of what the published network without its classifier costs:
+    parameters (batch norm's affine pairs included) and multiply-adds of the convolutions for one image.
+    Operations off every input-output path are not counted, because equal networks have equal descriptors.
     """
 
     _shared_names: ClassVar[tuple[str, ...]]
     _identity_edges: ClassVar[tuple[bool, ...]]
     max_path_length = 3
+    descriptor_names = ("log_parameters", "log_multiply_adds")
 
     # -- order --------------------------------------------------------------------------------
 
@@ -147,6 +157,20 @@ class EdgeCellSpace(SearchSpace):
     @cached_property
     def _representative_cache(self) -> dict[str, npt.NDArray[np.int64]]:
         return {}
+
+    # -- costs --------------------------------------------------------------------------------
+
+    @abstractmethod
+    def _costs(self) -> Costs:
+        """Parameters and multiply-adds of the published network, by edge and operation."""
+
+    def descriptors(self, genotypes: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """Logarithms of parameters and multiply-adds of each pruned network, ``float64[n, 2]``."""
+        rows = self.prune(genotypes)
+        fixed, by_edge = self._costs()
+        # by_edge[edge, operation] for each edge of each row
+        totals = fixed + by_edge[np.arange(len(EDGES)), rows].sum(axis=1)
+        return np.log(totals.astype(np.float64))
 
     # -- graphs -------------------------------------------------------------------------------
 

@@ -49,18 +49,22 @@ class CellGraphs:
         index = np.asarray(rows)
         return CellGraphs(self.adjacency[index], self.ops[index], self.num_nodes[index])
 
-    def contract(self, operation: int) -> CellGraphs:
-        """Remove the vertices of one operation and connect what they connected.
+    def contract(self, *operations: int) -> CellGraphs:
+        """Remove the vertices of some operations and connect what they connected.
 
         Parallel connections that arise are counted in `adjacency`; the vertices stay as isolated ones of
         operation 0, so positions do not change.
         """
+        removed = np.isin(self.ops, operations)
+        removed[:, 0] = removed[:, -1] = False
         adjacency = self.adjacency.copy()
         for v in range(1, self.max_nodes - 1):  # topological order: chains contract in one pass
-            rows = np.flatnonzero(self.ops[:, v] == operation)
+            rows = np.flatnonzero(removed[:, v])
+            if not len(rows):
+                continue
             before, after = adjacency[rows, :, v], adjacency[rows, v, :]
             adjacency[rows] += before[:, :, None] * after[:, None, :]
             adjacency[rows, :, v] = 0
             adjacency[rows, v, :] = 0
-        ops = np.where(self.ops == operation, np.int8(0), self.ops).astype(np.int8)
+        ops = np.where(removed, np.int8(0), self.ops).astype(np.int8)
         return CellGraphs(adjacency, ops, self.num_nodes)

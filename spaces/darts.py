@@ -23,6 +23,7 @@ _CELLS = ("normal", "reduce")
 _NODES, _NUM_OPS = 4, 7
 _CELL = 4 * _NODES  # genotype columns of a cell
 _VERTICES = 3 * _NODES + 4  # input, two cell inputs, two operations and a sum for each node, output
+_CHANNELS, _LAYERS, _IMAGE = 32, 8, 32  # of NAS-Bench-301 (api.py)
 _FORM = "Genotype(normal=[('sep_conv_3x3', 0), ... eight pairs], normal_concat=[2, 3, 4, 5], reduce=[...], ...)"
 _PREFIX = "NetworkSelectorDatasetInfo:darts:"
 #: Number of the edge from each input to each node in NAS-Bench-301's keys, by target node.
@@ -46,6 +47,11 @@ class DARTS(SearchSpace):
         Equal up to the order of a node's inputs and the numbering of a cell's inner nodes.
     ``string``
         Equal up to the order of a node's inputs.
+
+    Descriptors: natural logarithms of what NAS-Bench-301's network costs on CIFAR-10 (32 channels, 8 layers;
+    parameters with batch norm's affine pairs, multiply-adds of the convolutions; the auxiliary head is left
+    out), and for each cell its numbers of skip connections, poolings and convolutions and its depth, the
+    most nodes on a path.
     """
 
     name = "darts"
@@ -64,6 +70,11 @@ class DARTS(SearchSpace):
     graph_operations = operations
     max_path_length = _NODES
     notions = ("network", "string")
+    descriptor_names = (
+        "log_parameters",
+        "log_multiply_adds",
+        *(f"{cell}_{what}" for cell in ("normal", "reduce") for what in ("skips", "poolings", "convolutions", "depth")),
+    )
 
     # -- members ------------------------------------------------------------------------------
 
@@ -278,6 +289,58 @@ class DARTS(SearchSpace):
                         configuration[f"{_PREFIX}inputs_node_{name}_{node + 2}"] = f"{a}_{b}"
             found.append(configuration)
         return found
+
+    # -- costs --------------------------------------------------------------------------------
+
+    def costs(self, genotypes: npt.ArrayLike) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Parameters and multiply-adds of NAS-Bench-301's network of each row, ``int64[n]`` each.
+
+        The evaluation network of DARTS (``cnn/model.py``) with 32 initial channels and 8 layers for CIFAR-10,
+        all batch norms affine, without the auxiliary head.
+        """
+        cells = self.validate(genotypes).reshape(-1, len(_CELLS), _NODES, 4)
+        counts = (cells[:, :, :, 2:, None] == np.arange(_NUM_OPS)).sum(axis=(2, 3))  # [n, 2, 7]
+        # A skip connection that halves the image is a convolution (``FactorizedReduce``).
+        reducing = ((cells[:, 1, :, 2:] == self.operations.index("skip_connect")) & (cells[:, 1, :, :2] < 2)).sum(
+            (1, 2)
+        )
+        width, side = _CHANNELS, _IMAGE
+        before_last = last = 3 * width
+        parameters = np.full(len(cells), 27 * last + 2 * last, dtype=np.int64)
+        multiply_adds = np.full(len(cells), 27 * last * side**2, dtype=np.int64)
+        for layer in range(_LAYERS):
+            kind = int(layer in {_LAYERS // 3, 2 * _LAYERS // 3})
+            read = side
+            if kind:
+                width, side = 2 * width, side // 2
+            # The cell inputs are brought to its width by convolutions 1×1 (which halve c_{k-2} after a reduction).
+            inputs = (before_last + last) * width
+            parameters += inputs + 4 * width
+            multiply_adds += inputs * read**2
+            separable = [kernel * width + width**2 for kernel in (9, 25)]
+            weights = np.array([0, 0, 0, *(2 * w for w in separable), *separable])
+            norms = np.array([0, 0, 0, 4, 4, 2, 2]) * width
+            parameters += counts[:, kind] @ (weights + norms)
+            multiply_adds += counts[:, kind] @ weights * side**2
+            if kind:
+                parameters += reducing * (width**2 + 2 * width)
+                multiply_adds += reducing * width**2 * side**2
+            before_last, last = last, _NODES * width
+        return parameters + (last + 1) * 10, multiply_adds + last * 10
+
+    def descriptors(self, genotypes: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """Costs of the network and numbers of its operations, ``float64[n, 10]``."""
+        rows = self.validate(genotypes)
+        columns = [np.log(cost) for cost in self.costs(rows)]
+        cells = rows.reshape(-1, len(_CELLS), _NODES, 4)
+        kind = np.array([1, 1, 0, 2, 2, 2, 2])[cells[..., 2:]]
+        for k in range(len(_CELLS)):
+            columns += [(kind[:, k] == what).sum(axis=(1, 2)) for what in range(3)]
+            depth = np.zeros((len(rows), _NODES + 2), dtype=np.int64)  # of each input
+            for node in range(_NODES):
+                depth[:, node + 2] = np.take_along_axis(depth, cells[:, k, node, :2].astype(np.intp), 1).max(axis=1) + 1
+            columns.append(depth.max(axis=1))
+        return np.stack(columns, axis=1).astype(np.float64)
 
     # -- graphs -------------------------------------------------------------------------------
 

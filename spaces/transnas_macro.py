@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["TransNASMacro"]
+__all__ = ["STEM_CHANNELS", "STEM_COSTS", "STEM_SIDE", "TransNASMacro"]
 
 import itertools
 import re
@@ -23,6 +23,11 @@ _POWERS = 5 ** np.arange(_MAX_MODULES - 1, -1, -1)
 _SHARED_NAMES = ("block", "block_wide", "block_down", "block_wide_down")
 _PATTERN = re.compile(r"64-([1-4]{4,6})-basic")
 
+#: Channels and side of what the stem makes of a 256×256 image, in both spaces of the benchmark, and its
+#: parameters and multiply-adds, ``int64[2]``: two convolutions 3×3 of stride 2 with batch norm.
+STEM_CHANNELS, STEM_SIDE = 64, 64
+STEM_COSTS = np.array([27 * 32 + 64 + 9 * 32 * 64 + 128, 27 * 32 * 128**2 + 9 * 32 * 64 * 64**2], dtype=np.int64)
+
 
 class TransNASMacro(SearchSpace):
     """Chains of four to six modules, each of two residual blocks, that double channels or halve the image.
@@ -32,6 +37,10 @@ class TransNASMacro(SearchSpace):
     four halve the image: 210 chains of four modules, 750 of five and 2,296 of six. `enumerate` has
     shorter chains first and chains of one length in lexicographic order. No two of them are the same
     network (the only notion, ``string``).
+
+    Descriptors: the numbers of modules, doublings and strides, the place (from 1) of the first of either,
+    channels and side of the last feature map of a 256×256 image, and natural logarithms of the backbone's
+    parameters (batch norm's affine pairs included) and of the multiply-adds of its convolutions.
     """
 
     name = "transnas_macro"
@@ -41,6 +50,17 @@ class TransNASMacro(SearchSpace):
     graph_operations = _SHARED_NAMES
     max_path_length = _MAX_MODULES
     notions = ("string",)
+    descriptor_names = (
+        "modules",
+        "doublings",
+        "strides",
+        "first_doubling",
+        "first_stride",
+        "width",
+        "resolution",
+        "log_parameters",
+        "log_multiply_adds",
+    )
 
     # -- members and order --------------------------------------------------------------------
 
@@ -146,6 +166,36 @@ class TransNASMacro(SearchSpace):
                 f"String {bad} is not a member of {self.name}: {self._why_invalid(rows[bad])} Got {given[bad]!r}."
             )
         return rows
+
+    # -- costs --------------------------------------------------------------------------------
+
+    def descriptors(self, genotypes: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """Shape and cost of each network, ``float64[n, 9]`` (``net_macro.py``, ``ResNetBasicblock``)."""
+        rows = self.validate(genotypes)
+        used, doubles, halves = rows > 0, self._doubles(rows), self._halves(rows)
+        parameters = np.full(len(rows), STEM_COSTS[0])
+        multiply_adds = np.full(len(rows), STEM_COSTS[1])
+        source = np.full(len(rows), STEM_CHANNELS, dtype=np.int64)
+        side = np.full(len(rows), STEM_SIDE, dtype=np.int64)
+        for k in range(_MAX_MODULES):
+            width, side = np.where(doubles[:, k], 2 * source, source), np.where(halves[:, k], side // 2, side)
+            shortcut = doubles[:, k] | halves[:, k]  # a convolution 1×1 with batch norm, else the identity
+            weights = 9 * source * width + 27 * width**2 + shortcut * source * width
+            parameters += used[:, k] * (weights + (8 + 2 * shortcut) * width)
+            multiply_adds += used[:, k] * weights * side**2
+            source = width
+        columns = [
+            used.sum(axis=1),
+            doubles.sum(axis=1),
+            halves.sum(axis=1),
+            doubles.argmax(axis=1) + 1,
+            halves.argmax(axis=1) + 1,
+            source,
+            side,
+            np.log(parameters),
+            np.log(multiply_adds),
+        ]
+        return np.stack(columns, axis=1).astype(np.float64)
 
     # -- graphs -------------------------------------------------------------------------------
 

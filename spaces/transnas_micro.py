@@ -10,9 +10,10 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from tauzero.spaces._edge_cells import EdgeCellSpace
+from tauzero.spaces._edge_cells import EDGES, SKIP, Costs, EdgeCellSpace
 from tauzero.spaces.base import Genotypes
 from tauzero.spaces.errors import InvalidGenotypeError
+from tauzero.spaces.transnas_macro import STEM_CHANNELS, STEM_COSTS, STEM_SIDE
 
 _PATTERN = re.compile(r"64-41414-([0-3])_([0-3])([0-3])_([0-3])([0-3])([0-3])")
 
@@ -68,3 +69,20 @@ class TransNASMicro(EdgeCellSpace):
                 )
             rows[i] = [int(digit) for digit in match.groups()]
         return rows
+
+    def _costs(self) -> Costs:
+        """For 256×256 images; the backbone that all tasks share (``net_macro.py``, ``cell_micro.py``)."""
+        fixed, width, side = STEM_COSTS.copy(), STEM_CHANNELS, STEM_SIDE
+        by_edge = np.zeros((len(EDGES), len(self.operations), 2), dtype=np.int64)
+        for reduction in (True, False, False, False) * 2 + (True, False):  # modules 4, 1, 4, 1, 4 of two cells
+            source = width
+            if reduction:
+                width, side = 2 * width, side // 2
+            for edge, (start, _) in enumerate(EDGES):
+                channels = source if start == 0 else width
+                for operation, kernel in ((1, 1), (2, 1), (3, 9)):
+                    if operation == SKIP and not (reduction and start == 0):
+                        continue  # the identity
+                    weights = kernel * channels * width
+                    by_edge[edge, operation] += np.array([weights + 2 * width, weights * side**2])
+        return fixed, by_edge
