@@ -19,6 +19,7 @@ _SURROGATES: dict[str, tuple[str, str]] = {
     "gnn": ("tauzero.surrogates.gnn", "GNN"),
     "lightgbm": ("tauzero.surrogates.lightgbm", "LightGBM"),
     "random_forest": ("tauzero.surrogates.random_forest", "RandomForest"),
+    "tuned": ("tauzero.surrogates._tuning", "Tuned"),
 }
 
 
@@ -27,7 +28,7 @@ def names() -> list[str]:
     return sorted(_SURROGATES)
 
 
-def create(name: str, space: SearchSpace | str, **params: Any) -> Surrogate:
+def create(name: str, space: SearchSpace | str, *, tune: int | None = None, **params: Any) -> Surrogate:
     """Make an unfitted surrogate of a space.
 
     Parameters
@@ -36,15 +37,20 @@ def create(name: str, space: SearchSpace | str, **params: Any) -> Surrogate:
         One of `names`; ``"auto"`` is the default choice for every training size.
     space
         A search space or its name.
+    tune
+        Choose the parameters that are not given among so many candidates, by cross-validation within the training
+        rows (`Tuned`; needs the extra ``tauzero[optuna]``). None for the defaults.
     **params
         Parameters of that surrogate; all take ``random_state`` and ``target``.
 
     Raises
     ------
     UnknownNameError
-        If there is no such surrogate or space.
+        If there is no such surrogate or space, or `tune` is given and the surrogate cannot be tuned.
     ValueError
         If it has no such parameter.
+    MissingExtraError
+        If `tune` is given and Optuna is not installed.
     """
     if name not in _SURROGATES:
         raise unknown_name("surrogate", name, _SURROGATES)
@@ -56,6 +62,10 @@ def create(name: str, space: SearchSpace | str, **params: Any) -> Surrogate:
         raise ValueError(
             f"The surrogate {name!r} has no parameter {', '.join(map(repr, wrong))}. Known: {', '.join(sorted(known))}."
         )
+    if tune is not None:
+        from tauzero.surrogates._tuning import tuned
+
+        return tuned(name, made, space, tune, params)
     estimator = made(space, **params)
     _ = estimator.space_  # an unknown space is reported here, not at the first fit
     return estimator

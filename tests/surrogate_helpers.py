@@ -13,6 +13,7 @@ from tauzero import spaces, surrogates
 SMALL: dict[str, dict[str, Any]] = {
     "extra_trees": {"num_trees": 20},
     "gnn": {"members": 1, "width": 8, "layers": 1, "epochs": 3, "device": "cpu"},
+    "tuned": {"surrogate": "gaussian_process", "trials": 2, "folds": 2},
 }
 
 
