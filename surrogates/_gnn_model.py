@@ -1,136 +1,141 @@
-"""The graph network of the `gnn` surrogate: dense, batched, directed in both ways."""
+"""The networks of the `gnn` surrogate: dense and batched over cells and over the members of an ensemble."""
 
 from __future__ import annotations
 
-__all__ = ["CellNetwork", "GraphTensors", "graph_tensors"]
+__all__ = ["ARCHITECTURES", "CellNetworks", "GraphTensors", "graph_tensors"]
 
-from typing import NamedTuple
-
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch_geometric.nn import DenseGINConv
 
-from tauzero.spaces import CellGraphs
+from tauzero.spaces import OPERATIONS
+from tauzero.surrogates._gnn_directed import FlowLayer, TransformerLayer
+from tauzero.surrogates._gnn_layers import AttentionLayer, ConvolutionLayer, GraphContext, Linear, normalised
+from tauzero.surrogates._gnn_tensors import STRUCTURE, GraphTensors, graph_tensors
 
 _VOCABULARY = 64  # room for operations that are appended to `tauzero.spaces.OPERATIONS` later
-_STRUCTURE = 6
+
+#: Names of the architectures.
+ARCHITECTURES = ("gin", "gcn", "gat", "flow", "transformer")
 
 
-class GraphTensors(NamedTuple):
-    """A batch of cells as the network reads it.
-
-    ``adjacency`` uint8[n, V, V], ``ops`` int64[n, V], ``structure`` float32[n, V, 6], ``output`` int64[n] (the
-    vertex of the cell's output), ``features`` float32[n, d] (graph features for the readout; d may be 0).
-    """
-
-    adjacency: Tensor
-    ops: Tensor
-    structure: Tensor
-    output: Tensor
-    features: Tensor
-
-    def take(self, rows: Tensor | slice) -> GraphTensors:
-        """Select rows."""
-        return GraphTensors(*(t[rows] for t in self))
+def _layer(architecture: str, width: int, generators: list[torch.Generator]) -> nn.Module:
+    if architecture == "gat":
+        return AttentionLayer(width, generators)
+    if architecture == "flow":
+        return FlowLayer(width, generators)
+    if architecture == "transformer":
+        return TransformerLayer(width, generators)
+    return ConvolutionLayer(architecture, width, generators)
 
 
-def graph_tensors(graphs: CellGraphs, features: npt.NDArray[np.float32]) -> GraphTensors:
-    """Convert cell graphs and add what message passing finds hard to count: degrees and depths of vertices."""
-    edges = graphs.adjacency > 0
-    n, v = graphs.ops.shape
-    output = graphs.num_nodes.astype(np.int64) - 1
-    far = np.int8(-v)
-    below = np.full((n, v), far, dtype=np.int8)  # longest way from the input
-    below[:, 0] = 0
-    for u in range(1, v):
-        below[:, u] = np.where(edges[:, :u, u], below[:, :u] + 1, far).max(axis=1)
-    above = np.full((n, v), far, dtype=np.int8)  # longest way to the output
-    above[np.arange(n), output] = 0
-    for u in range(v - 2, -1, -1):
-        longest = np.where(edges[:, u, u + 1 :], above[:, u + 1 :] + 1, far).max(axis=1)
-        above[:, u] = np.maximum(above[:, u], longest)
-    into_output = graphs.adjacency[np.arange(n), :, output]
-    structure = np.stack(
-        [
-            np.log1p(graphs.adjacency.sum(axis=1)),
-            np.log1p(graphs.adjacency.sum(axis=2)),
-            np.maximum(below, -1) / v,
-            np.maximum(above, -1) / v,
-            into_output,
-            np.broadcast_to(np.log1p(into_output.sum(axis=1))[:, None], (n, v)),
-        ],
-        axis=2,
-        dtype=np.float32,
-    )
-    return GraphTensors(
-        torch.from_numpy(np.ascontiguousarray(graphs.adjacency)),
-        torch.from_numpy(graphs.ops.astype(np.int64)),
-        torch.from_numpy(structure),
-        torch.from_numpy(output),
-        torch.from_numpy(np.ascontiguousarray(features)),
-    )
+class CellNetworks(nn.Module):
+    """Several graph networks of one shape, computed together.
 
-
-class _Layer(nn.Module):
-    """One round of graph isomorphism convolution along the edges and one against them, with a residual."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.forwards = DenseGINConv(self._mlp(width), train_eps=True)
-        self.backwards = DenseGINConv(self._mlp(width), train_eps=True)
-        self.norm = nn.LayerNorm(width)
-
-    @staticmethod
-    def _mlp(width: int) -> nn.Module:
-        return nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))
-
-    def forward(self, h: Tensor, along: Tensor, against: Tensor) -> Tensor:
-        x = self.norm(h)
-        updated: Tensor = h + self.forwards(x, along) + self.backwards(x, against)
-        return updated
-
-
-class CellNetwork(nn.Module):
-    """Graph isomorphism network (Xu et al., ICLR 2019, eq. 4.1) over directed cells.
+    Every parameter has a leading dimension of `members`; a product for all of them costs a library call once,
+    and calls are what small cells and small batches spend their time on.
 
     Parameters
     ----------
+    architecture
+        One of `ARCHITECTURES`.
     width
         Channels of a vertex.
     layers
         Rounds of message passing.
     num_features
         Graph features d that join at the readout; 0 for none.
+    outputs
+        Numbers predicted; the first is the target.
     dropout
-        In the readout.
+        In the readout, while training.
+    seeds
+        One for each member's initialisation.
     """
 
-    def __init__(self, width: int, layers: int, num_features: int, dropout: float) -> None:
+    def __init__(
+        self,
+        *,
+        architecture: str,
+        width: int,
+        layers: int,
+        num_features: int,
+        outputs: int,
+        dropout: float,
+        seeds: list[int],
+    ) -> None:
         super().__init__()
-        self.operation = nn.Embedding(_VOCABULARY, width)
-        self.structure = nn.Linear(_STRUCTURE, width)
-        self.layers = nn.ModuleList(_Layer(width) for _ in range(layers))
-        self.norm = nn.LayerNorm(3 * width)
-        self.features = nn.Sequential(nn.Linear(num_features, 2 * width), nn.ReLU()) if num_features else None
-        joined = 3 * width + (2 * width if num_features else 0)
-        self.readout = nn.Sequential(
-            nn.Linear(joined, 2 * width), nn.ReLU(), nn.Dropout(dropout), nn.Linear(2 * width, 1)
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        self.architecture, self.dropout = architecture, dropout
+        self.embedding = nn.Parameter(
+            torch.stack([torch.randn(STRUCTURE + _VOCABULARY, width, generator=g) for g in generators])
         )
+        with torch.no_grad():
+            self.embedding[:, :STRUCTURE] *= STRUCTURE**-0.5
+        self.layers = nn.ModuleList(_layer(architecture, width, generators) for _ in range(layers))
+        self.features = Linear(num_features, 2 * width, generators) if num_features else None
+        self.hidden = Linear(3 * width + (2 * width if num_features else 0), 2 * width, generators)
+        self.head = Linear(2 * width, outputs, generators)
 
-    def forward(self, batch: GraphTensors) -> Tensor:
-        """Predict the transformed target, float32[n]."""
-        against = batch.adjacency.to(batch.structure.dtype)
-        along = against.transpose(1, 2)
-        h = self.operation(batch.ops) + self.structure(batch.structure)
+    @property
+    def needs_relations(self) -> bool:
+        """Whether batches must have `GraphTensors.relations`."""
+        return self.architecture == "transformer"
+
+    def forward(self, batch: GraphTensors, generator: torch.Generator | None = None) -> Tensor:
+        """Predict ``float32[members, b, outputs]``.
+
+        Parameters
+        ----------
+        batch
+            One batch of b cells for all members, or with a leading dimension one for each.
+        generator
+            Where dropout draws from; None while predicting.
+        """
+        if batch.ops.dim() == 2:
+            batch = GraphTensors(*(t.unsqueeze(0) for t in batch))
+        h = self.embed(batch)
+        context = GraphContext(batch.adjacency.to(h.dtype).transpose(-1, -2), batch.relations)
         for layer in self.layers:
-            h = layer(h, along, against)
+            h = layer(h, context)
+        members, b, _, width = h.shape
         present = (batch.ops > 0).to(h.dtype).unsqueeze(-1)
-        total = (h * present).sum(dim=1)
-        at_output = h[torch.arange(len(h), device=h.device), batch.output]
-        pooled = self.norm(torch.cat([at_output, total, total / present.sum(dim=1)], dim=1))
+        total = (h * present).sum(dim=2)
+        place = batch.output.view(-1, b, 1, 1).expand(members, b, 1, width)
+        at_output = h.gather(2, place).squeeze(2)
+        pooled = normalised(torch.cat([at_output, total, total / present.sum(dim=2)], dim=-1))
         if self.features is not None:
-            pooled = torch.cat([pooled, self.features(batch.features)], dim=1)
-        out: Tensor = self.readout(pooled).squeeze(-1)
-        return out
+            pooled = torch.cat([pooled, self.features(batch.features).relu_()], dim=-1)
+        hidden = self.hidden(pooled).relu_()
+        if generator is not None and self.dropout > 0:
+            keep = torch.empty_like(hidden).bernoulli_(1.0 - self.dropout, generator=generator)
+            hidden = hidden * (keep / (1.0 - self.dropout))
+        return self.head(hidden)
+
+    def embed(self, batch: GraphTensors) -> Tensor:
+        """First states of vertices: operation and structure, ``[members, b, V, width]``."""
+        m, b, v = batch.ops.shape
+        known = STRUCTURE + len(OPERATIONS)
+        given = batch.structure.new_zeros(m, b * v, known)
+        given[..., :STRUCTURE] = batch.structure.reshape(m, b * v, STRUCTURE)
+        given.scatter_(2, batch.ops.view(m, b * v, 1) + STRUCTURE, 1.0)
+        members = len(self.embedding)
+        return torch.bmm(given.expand(members, -1, -1), self.embedding[:, :known]).view(members, b, v, -1)
+
+    def start_from(self, source: CellNetworks, *, head: bool) -> None:
+        """Copy the weights of networks of the same architecture, width and layers.
+
+        Member k starts from the source's member k, from the beginning again if it has fewer. The last map is copied
+        for the first output, and only if `head`.
+        """
+        given = dict(source.named_parameters())
+        with torch.no_grad():
+            for name, parameter in self.named_parameters():
+                last = name.startswith("head.")
+                if name not in given or (last and not head):
+                    continue
+                value = given[name][torch.arange(len(parameter)) % len(given[name])]
+                # Features may join the readout on one side only: the rows of the pooled states come first in both.
+                common = [slice(min(a, b)) for a, b in zip(parameter.shape, value.shape, strict=True)]
+                if last:
+                    common[-1] = slice(1)
+                parameter[tuple(common)] = value[tuple(common)]

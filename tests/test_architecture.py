@@ -19,7 +19,11 @@ FOLDERS = {**{room: ROOT / room for room in ROOMS}, FACE: ROOT / "src" / "tauzer
 TORCH_ROOMS = frozenset({"networks", "proxies"})
 TORCH = frozenset({"torch", "torch_geometric"})
 #: Files of other rooms that define torch modules; to import one of these is to import torch.
-TORCH_FILES = {"surrogates": frozenset({"_gnn_model.py"})}
+TORCH_FILES = {
+    "surrogates": frozenset(
+        {"_gnn_directed.py", "_gnn_layers.py", "_gnn_losses.py", "_gnn_model.py", "_gnn_tensors.py", "_gnn_training.py"}
+    )
+}
 MAX_LINES = 500
 
 
