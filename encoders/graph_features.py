@@ -9,7 +9,6 @@ from __future__ import annotations
 __all__ = ["GraphFeatures"]
 
 import itertools
-from collections.abc import Iterator
 from functools import cached_property
 
 import numpy as np
@@ -93,11 +92,14 @@ class GraphFeatures(Encoder):
             *(np.einsum("nv,nvk->nk", reader.astype(np.float32), weights) for reader in readers),
             np.einsum("nv,nvk->nk", into_output.astype(np.float32), weights),
         ]
-        for subset in self._subsets:
-            member = hot[:, :, subset].any(axis=2)
-            columns.append(np.stack(list(self._lengths(graphs, member, output, restrict=True)), axis=1))
+        member = np.stack([hot[:, :, subset].any(axis=2) for subset in self._subsets], axis=2)  # [n, V, S]
+        partial = [k for k, subset in enumerate(self._subsets) if len(subset) < len(codes)]
+        within = _lengths(graphs, member, output, restrict=True)
+        on_path = _lengths(graphs, member[:, :, partial], output, restrict=False)
+        for k, subset in enumerate(self._subsets):
+            columns.append(within[:, k])
             if len(subset) < len(codes):
-                columns.append(np.stack(list(self._lengths(graphs, member, output, restrict=False)), axis=1))
+                columns.append(on_path[:, partial.index(k)])
         pairs = weights.transpose(0, 2, 1) @ (adjacency.astype(np.float32) @ weights)
         columns.append(pairs.reshape(n, -1))
         vertices = hot.any(axis=2).sum(axis=1)
@@ -106,32 +108,39 @@ class GraphFeatures(Encoder):
         columns.append(np.stack([vertices, edges, _num_paths(graphs, output), direct], axis=1))
         return np.concatenate(columns, axis=1, dtype=np.float32)
 
-    @staticmethod
-    def _lengths(
-        graphs: CellGraphs, member: npt.NDArray[np.bool_], output: npt.NDArray[np.int64], *, restrict: bool
-    ) -> Iterator[npt.NDArray[np.int8]]:
-        """Least and greatest number of member vertices on a path from input to output, ``int8[n]`` each.
 
-        With `restrict` only paths whose inner vertices are all members count.
-        """
-        n, v = graphs.ops.shape
-        far = np.int8(100)
-        edges = graphs.adjacency > 0
-        at_output = np.arange(v) == output[:, None]
-        low = np.full((n, v), far, dtype=np.int8)
-        high = np.full((n, v), -far, dtype=np.int8)
-        low[:, 0] = high[:, 0] = 0
-        for u in range(1, v):
-            arriving = edges[:, :u, u]
-            own = np.where(at_output[:, u], 0, member[:, u]).astype(np.int8)
-            least = np.where(arriving, low[:, :u], far).min(axis=1)
-            most = np.where(arriving, high[:, :u], -far).max(axis=1)
-            through = (most >= 0) & (member[:, u] | at_output[:, u] | (not restrict))
-            low[:, u] = np.where(through, least + own, far)
-            high[:, u] = np.where(through, most + own, -far)
-        rows = np.arange(n)
-        yield np.minimum(low[rows, output], np.int8(v))
-        yield np.maximum(high[rows, output], np.int8(-1))
+def _lengths(
+    graphs: CellGraphs, member: npt.NDArray[np.bool_], output: npt.NDArray[np.int64], *, restrict: bool
+) -> npt.NDArray[np.int8]:
+    """Least and greatest number of vertices of each of S sets on a path from input to output, ``int8[n, S, 2]``.
+
+    Parameters
+    ----------
+    member
+        ``bool[n, V, S]``: the vertices of each set.
+    restrict
+        Only paths count whose inner vertices are all members.
+    """
+    n, v, sets = member.shape
+    far = np.int8(100)
+    low = np.full((n, v, sets), far, dtype=np.int8)
+    high = np.full((n, v, sets), -far, dtype=np.int8)
+    low[:, 0] = high[:, 0] = 0
+    for u in range(1, v):
+        before = [s for s in range(u) if graphs.adjacency[:, s, u].any()]
+        if not before:
+            continue
+        arriving = graphs.adjacency[:, before, u, None] > 0
+        at_output = (output == u)[:, None]
+        own = (member[:, u] & ~at_output).astype(np.int8)
+        least = np.where(arriving, low[:, before], far).min(axis=1)
+        most = np.where(arriving, high[:, before], -far).max(axis=1)
+        through = (most >= 0) & (member[:, u] | at_output | (not restrict))
+        low[:, u] = np.where(through, least + own, far)
+        high[:, u] = np.where(through, most + own, -far)
+    rows = np.arange(n)
+    least, most = np.minimum(low[rows, output], np.int8(v)), np.maximum(high[rows, output], np.int8(-1))
+    return np.stack([least, most], axis=2)
 
 
 def _num_paths(graphs: CellGraphs, output: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

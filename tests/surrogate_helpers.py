@@ -23,7 +23,7 @@ def small(name: str, space: str | spaces.SearchSpace, **params: Any) -> surrogat
 
 
 def accuracy(space: str | spaces.SearchSpace, genotypes: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """A made-up accuracy in percent, ``float64[n]``: 3×3 convolutions help, so does depth."""
+    """A made-up accuracy in percent, ``float64[n]``: 3×3 convolutions or wide blocks help, so does depth."""
     the_space = spaces.get(space)
     # Canonical rows: equal networks have equal accuracies.
     graphs = the_space.graphs(the_space.canonical(genotypes))
@@ -32,13 +32,14 @@ def accuracy(space: str | spaces.SearchSpace, genotypes: npt.ArrayLike) -> npt.N
     for v in range(1, graphs.max_nodes):
         depth[:, v] = np.where(edges[:, :v, v], depth[:, :v] + 1, 0).max(axis=1)
     at_output = depth[np.arange(len(graphs)), graphs.num_nodes.astype(np.int64) - 1]
-    convolutions = (graphs.ops == spaces.operation_code("conv_3x3")).sum(axis=1)
+    strong = [spaces.operation_code(name) for name in ("conv_3x3", "sep_conv_3x3", "block_wide", "block_wide_down")]
+    convolutions = np.isin(graphs.ops, strong).sum(axis=1)
     return 80.0 + 2.0 * convolutions + 0.5 * at_output
 
 
 def rows(space: str | spaces.SearchSpace, n: int, seed: int = 0) -> spaces.Genotypes:
     """n different networks, one row each, ``int8[n, L]``."""
     the_space = spaces.get(space)
-    drawn = the_space.canonical(the_space.sample(4 * n + 20, seed))
-    _, first = np.unique(the_space.index(drawn), return_index=True)
-    return drawn[np.sort(first)[:n]]
+    different, inverse = the_space.distinct(the_space.sample(4 * n + 20, seed))
+    _, first = np.unique(inverse, return_index=True)
+    return different[inverse[np.sort(first)[:n]]]

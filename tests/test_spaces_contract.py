@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from scipy.stats import chi2
 
 from tauzero import spaces
-from tauzero.spaces import InvalidGenotypeError, SearchSpace, UnknownNameError
+from tauzero.spaces import InvalidGenotypeError, NotEnumerableError, SearchSpace, UnknownNameError
 
-#: Both spaces hold some ten thousand architectures at least; this many draws are a light test of each.
+#: Every space holds some thousand architectures at least; this many draws are a light test of each.
 DRAWS = 2_000
+ENUMERABLE = [name for name in spaces.names() if spaces.get(name).enumerable]
 
 BATCH_METHODS: dict[str, Callable[[SearchSpace, object], object]] = {
     "validate": lambda s, g: s.validate(g),
@@ -25,7 +26,10 @@ BATCH_METHODS: dict[str, Callable[[SearchSpace, object], object]] = {
     "index": lambda s, g: s.index(g),
     "canonical": lambda s, g: s.canonical(g),
     "to_string": lambda s, g: s.to_string(g),
+    "distinct": lambda s, g: s.distinct(g),
+    "descriptors": lambda s, g: s.descriptors(g),
     "graphs": lambda s, g: s.graphs(g),
+    "cells": lambda s, g: s.cells(g),
     "mutate": lambda s, g: s.mutate(g, 0),
     "crossover": lambda s, g: s.crossover(g, g, 0),
 }
@@ -36,6 +40,19 @@ def space(request: pytest.FixtureRequest) -> SearchSpace:
     return spaces.get(request.param)
 
 
+@pytest.fixture(params=ENUMERABLE)
+def enumerable(request: pytest.FixtureRequest) -> SearchSpace:
+    return spaces.get(request.param)
+
+
+def methods_of(space: SearchSpace) -> dict[str, Callable[[SearchSpace, object], object]]:
+    """The methods that take a batch; there is no index where there is no enumeration."""
+    return {name: call for name, call in BATCH_METHODS.items() if space.enumerable or name != "index"}
+
+
+EACH_METHOD = [(name, method) for name in spaces.names() for method in methods_of(spaces.get(name))]
+
+
 def as_set(rows: np.ndarray) -> set[bytes]:
     return {row.tobytes() for row in rows}
 
@@ -44,12 +61,12 @@ def as_set(rows: np.ndarray) -> set[bytes]:
 
 
 def test_names() -> None:
-    assert spaces.names() == ["nasbench101", "nasbench201"]
+    assert spaces.names() == ["darts", "nasbench101", "nasbench201", "transnas_macro", "transnas_micro"]
 
 
 @pytest.mark.parametrize("name", ["nasbench200", "", None, 201, ["nasbench201"]])
 def test_unknown_name(name: object) -> None:
-    with pytest.raises(UnknownNameError, match=r"search space .*Known: 'nasbench101', 'nasbench201'"):
+    with pytest.raises(UnknownNameError, match=r"search space .*Known: 'darts', 'nasbench101', 'nasbench201'"):
         spaces.get(name)
 
 
@@ -71,14 +88,16 @@ def test_class_attributes(space: SearchSpace) -> None:
     assert space.length == len(space.cardinalities)
     assert max(space.cardinalities) <= 127
     assert set(space.graph_operations) < set(spaces.OPERATIONS)
-    assert not {"none", "input", "output"} & set(space.graph_operations)
+    assert not {"none", *spaces.STRUCTURE} & set(space.graph_operations)
+    assert isinstance(space.size, int)
     assert len(set(space.notions)) == len(space.notions) > 0
 
 
 # -- enumeration ------------------------------------------------------------------------------
 
 
-def test_enumerate(space: SearchSpace) -> None:
+def test_enumerate(enumerable: SearchSpace) -> None:
+    space = enumerable
     rows = space.enumerate()
     assert rows.shape == (space.size, space.length)
     assert rows.dtype == np.int8
@@ -89,11 +108,20 @@ def test_enumerate(space: SearchSpace) -> None:
     assert space.is_valid(rows).all()
 
 
-def test_index_of_a_permuted_batch(space: SearchSpace) -> None:
+def test_index_of_a_permuted_batch(enumerable: SearchSpace) -> None:
+    space = enumerable
     chosen = np.random.default_rng(0).integers(space.size, size=500)
     index = space.index(space.enumerate()[chosen])
     assert index.dtype == np.int64
     np.testing.assert_array_equal(index, chosen)
+
+
+def test_what_cannot_be_enumerated_says_so() -> None:
+    space = spaces.get("darts")
+    rows = space.sample(2, 0)
+    for call in (space.enumerate, lambda: space.index(rows), space.classes, lambda: space.classes("string")):
+        with pytest.raises(NotEnumerableError, match=r"darts has about 1.1e\+18\. Use `sample`"):
+            call()
 
 
 def test_strings_go_there_and_back(space: SearchSpace) -> None:
@@ -109,20 +137,21 @@ def test_strings_go_there_and_back(space: SearchSpace) -> None:
 
 @pytest.mark.parametrize("text", ["", "|", "resnet50", "01:input", "nan"])
 def test_strings_that_cannot_be_read_name_their_place(space: SearchSpace, text: str) -> None:
-    good = space.to_string(space.enumerate()[:1])[0]
+    good = space.to_string(space.sample(1, 0))[0]
     with pytest.raises(InvalidGenotypeError, match=r"String 1 .*Got"):
         space.from_string([good, text])
 
 
 def test_one_string_is_no_list(space: SearchSpace) -> None:
     with pytest.raises(InvalidGenotypeError, match=r"must be a list of strings.*pass \["):
-        space.from_string(space.to_string(space.enumerate()[:1])[0])
+        space.from_string(space.to_string(space.sample(1, 0))[0])
 
 
 # -- equal networks ---------------------------------------------------------------------------
 
 
-def test_classes_are_numbered_from_zero(space: SearchSpace) -> None:
+def test_classes_are_numbered_from_zero(enumerable: SearchSpace) -> None:
+    space = enumerable
     for notion in (None, *space.notions):
         labels = space.classes(notion)
         assert labels.shape == (space.size,)
@@ -139,11 +168,14 @@ def test_canonical_is_a_member_of_its_class(space: SearchSpace) -> None:
         assert once.dtype == np.int8
         assert once.flags.c_contiguous
         np.testing.assert_array_equal(space.canonical(once, notion), once)
-        labels = space.classes(notion)
-        np.testing.assert_array_equal(labels[space.index(once)], labels[space.index(rows)])
+        space.validate(once)
+        if space.enumerable:
+            labels = space.classes(notion)
+            np.testing.assert_array_equal(labels[space.index(once)], labels[space.index(rows)])
 
 
-def test_canonical_is_constant_on_classes_and_only_there(space: SearchSpace) -> None:
+def test_canonical_is_constant_on_classes_and_only_there(enumerable: SearchSpace) -> None:
+    space = enumerable
     rows = space.enumerate()[:: max(1, space.size // 20_000)]
     for notion in space.notions:
         labels = space.classes(notion)[space.index(rows)]
@@ -152,8 +184,24 @@ def test_canonical_is_constant_on_classes_and_only_there(space: SearchSpace) -> 
         assert len(pairs) == len(np.unique(labels)) == len(np.unique(representative))
 
 
+def test_distinct(space: SearchSpace) -> None:
+    drawn = space.sample(300, 14)
+    rows = np.concatenate([drawn, drawn[::-1]])
+    different, inverse = space.distinct(rows)
+    assert (different.dtype, inverse.dtype) == (np.int8, np.int64)
+    assert different.flags.c_contiguous
+    np.testing.assert_array_equal(different[inverse], space.canonical(rows))
+    assert len(as_set(different)) == len(different) == len(as_set(space.canonical(drawn)))
+    np.testing.assert_array_equal(np.unique(inverse), np.arange(len(different)))
+    keys = space.index(different).tolist() if space.enumerable else different.tolist()
+    assert keys == sorted(keys)
+
+
 def test_unknown_notion(space: SearchSpace) -> None:
-    for call in (lambda: space.classes("isomorphic"), lambda: space.canonical(space.enumerate()[:1], "isomorphic")):
+    calls = [lambda: space.canonical(space.sample(1, 0), "isomorphic")]
+    if space.enumerable:
+        calls.append(lambda: space.classes("isomorphic"))
+    for call in calls:
         with pytest.raises(UnknownNameError, match=f"equivalence notion of {space.name} 'isomorphic'.*Known"):
             call()
 
@@ -181,7 +229,8 @@ def test_sample_does_not_touch_the_global_state(space: SearchSpace) -> None:
     np.testing.assert_array_equal(before, np.random.get_state()[1])  # noqa: NPY002
 
 
-def test_sample_is_the_caller_s_own(space: SearchSpace) -> None:
+def test_sample_is_the_caller_s_own(enumerable: SearchSpace) -> None:
+    space = enumerable
     before = space.enumerate()[:5].copy()
     rows = space.sample(space.size // 20, 0)
     rows[:] = 0
@@ -191,10 +240,12 @@ def test_sample_is_the_caller_s_own(space: SearchSpace) -> None:
 def test_unique_sample(space: SearchSpace) -> None:
     rows = space.sample(DRAWS, 3, unique=True)
     assert len(as_set(rows)) == DRAWS
-    assert len(as_set(space.sample(DRAWS * 10, 3))) < DRAWS * 10  # with replacement there are repeats
+    if space.enumerable:
+        assert len(as_set(space.sample(DRAWS * 10, 3))) < DRAWS * 10  # with replacement there are repeats
 
 
-def test_unique_sample_may_take_everything(space: SearchSpace) -> None:
+def test_unique_sample_may_take_everything(enumerable: SearchSpace) -> None:
+    space = enumerable
     index = space.index(space.sample(space.size, 3, unique=True))
     assert (index[:100] != np.arange(100)).any()
     np.testing.assert_array_equal(np.sort(index), np.arange(space.size))
@@ -203,14 +254,16 @@ def test_unique_sample_may_take_everything(space: SearchSpace) -> None:
 
 
 @pytest.mark.parametrize("unique", [False, True])
-def test_sample_is_uniform(space: SearchSpace, unique: bool) -> None:
+def test_sample_is_uniform(enumerable: SearchSpace, unique: bool) -> None:
     """Twenty equal stretches of the enumeration, and an odd residue that no stretch could show."""
-    index = space.index(space.sample(5_000, 11, unique=unique))
+    space = enumerable
+    draws = min(5_000, space.size // 2)
+    index = space.index(space.sample(draws, 11, unique=unique))
     for observed, share in (
         (np.bincount(index * 20 // space.size, minlength=20), np.bincount(np.arange(space.size) * 20 // space.size)),
         (np.bincount(index % 7, minlength=7), np.bincount(np.arange(space.size) % 7)),
     ):
-        expected = share / space.size * 5_000
+        expected = share / space.size * draws
         statistic = ((observed - expected) ** 2 / expected).sum()
         assert statistic < chi2.ppf(0.999, len(expected) - 1)
 
@@ -246,7 +299,8 @@ def test_mutants_are_uniform_over_the_neighbors(space: SearchSpace) -> None:
 @pytest.mark.parametrize("name", spaces.names())
 def test_neighbors_are_mutual(name: str, data: st.DataObject) -> None:
     space = spaces.get(name)
-    row = space.enumerate()[data.draw(st.integers(0, space.size - 1), label="index")]
+    seed = data.draw(st.integers(0, space.size - 1), label="index or seed")
+    row = space.enumerate()[seed] if space.enumerable else space.sample(1, seed)[0]
     neighbors = space.neighbors(row)
     assert neighbors.dtype == np.int8
     assert len(as_set(neighbors)) == len(neighbors)
@@ -285,22 +339,51 @@ def test_crossover_takes_columns_from_either_parent(space: SearchSpace) -> None:
 
 def test_graphs_are_what_they_promise(space: SearchSpace) -> None:
     rows = space.sample(DRAWS, 12)
-    graphs = space.graphs(rows)
-    n, v = len(rows), graphs.max_nodes
-    assert len(graphs) == n
-    assert graphs.adjacency.shape == (n, v, v)
-    assert (graphs.adjacency.dtype, graphs.ops.dtype, graphs.num_nodes.dtype) == (np.uint8, np.int8, np.int8)
-    assert not np.tril(graphs.adjacency).any()
     codes = {name: spaces.operation_code(name) for name in spaces.OPERATIONS}
-    assert (graphs.ops[:, 0] == codes["input"]).all()
-    assert (graphs.ops[np.arange(n), graphs.num_nodes - 1] == codes["output"]).all()
-    inner = [codes[name] for name in (*space.graph_operations, "none")]
-    between = (np.arange(v) > 0) & (np.arange(v) < graphs.num_nodes[:, None] - 1)
-    assert np.isin(graphs.ops[between], inner).all()
-    assert (graphs.ops[~graphs.mask] == codes["none"]).all()
-    without_edges = graphs.ops == codes["none"]
-    assert not graphs.adjacency[without_edges].any()
-    assert not graphs.adjacency.transpose(0, 2, 1)[without_edges].any()
+    inner = [codes[name] for name in (*space.graph_operations, "none", *spaces.STRUCTURE[2:])]
+    assert spaces.STRUCTURE[:2] == ("input", "output")
+    cells = space.cells(rows)
+    assert list(cells) == (["normal", "reduce"] if space.name == "darts" else ["cell"])
+    for graphs in (space.graphs(rows), *cells.values()):
+        n, v = len(rows), graphs.max_nodes
+        assert len(graphs) == n
+        assert graphs.adjacency.shape == (n, v, v)
+        assert (graphs.adjacency.dtype, graphs.ops.dtype, graphs.num_nodes.dtype) == (np.uint8, np.int8, np.int8)
+        assert not np.tril(graphs.adjacency).any()
+        assert (graphs.ops[:, 0] == codes["input"]).all()
+        assert (graphs.ops[np.arange(n), graphs.num_nodes - 1] == codes["output"]).all()
+        between = (np.arange(v) > 0) & (np.arange(v) < graphs.num_nodes[:, None] - 1)
+        assert np.isin(graphs.ops[between], inner).all()
+        assert set(space.graph_operations) <= {spaces.OPERATIONS[code] for code in np.unique(graphs.ops)}
+        assert (graphs.ops[~graphs.mask] == codes["none"]).all()
+        without_edges = graphs.ops == codes["none"]
+        assert not graphs.adjacency[without_edges].any()
+        assert not graphs.adjacency.transpose(0, 2, 1)[without_edges].any()
+
+
+def test_no_cell_has_longer_paths_than_promised(space: SearchSpace) -> None:
+    rows = space.sample(DRAWS, 15)
+    operations = [spaces.operation_code(name) for name in space.graph_operations]
+    longest = 0
+    for graphs in space.cells(rows).values():
+        length = np.full(graphs.ops.shape, -100)
+        length[:, 0] = 0
+        for v in range(1, graphs.max_nodes):
+            before = np.where(graphs.adjacency[:, :v, v] > 0, length[:, :v], -100).max(axis=1)
+            length[:, v] = before + np.isin(graphs.ops[:, v], operations)
+        longest = max(longest, int(length[np.arange(len(rows)), graphs.num_nodes - 1].max()))
+    assert longest == space.max_path_length
+
+
+def test_descriptors(space: SearchSpace) -> None:
+    rows = space.sample(DRAWS, 16)
+    values = space.descriptors(rows)
+    assert values.shape == (DRAWS, len(space.descriptor_names))
+    assert values.dtype == np.float64
+    assert np.isfinite(values).all()
+    assert len(set(space.descriptor_names)) == len(space.descriptor_names)
+    np.testing.assert_array_equal(values, space.descriptors(space.canonical(rows)))
+    np.testing.assert_array_equal(values[[3, 1, 1]], space.descriptors(rows[[3, 1, 1]]))
 
 
 def test_graphs_can_be_selected(space: SearchSpace) -> None:
@@ -316,9 +399,10 @@ def test_graphs_can_be_selected(space: SearchSpace) -> None:
 # -- bad input --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", BATCH_METHODS)
-def test_wrong_shapes(space: SearchSpace, method: str) -> None:
-    call, row = BATCH_METHODS[method], space.enumerate()[0]
+@pytest.mark.parametrize(("name", "method"), EACH_METHOD)
+def test_wrong_shapes(name: str, method: str) -> None:
+    space = spaces.get(name)
+    call, row = BATCH_METHODS[method], space.sample(1, 0)[0]
     with pytest.raises(InvalidGenotypeError, match=r"pass row\[None\]"):
         call(space, row)
     wide = rf"must be a matrix \[n, {space.length}\]"
@@ -329,8 +413,9 @@ def test_wrong_shapes(space: SearchSpace, method: str) -> None:
         call(space, [[0, 1], [0]])
 
 
-@pytest.mark.parametrize("method", BATCH_METHODS)
-def test_wrong_values(space: SearchSpace, method: str) -> None:
+@pytest.mark.parametrize(("name", "method"), EACH_METHOD)
+def test_wrong_values(name: str, method: str) -> None:
+    space = spaces.get(name)
     call, rows = BATCH_METHODS[method], space.sample(4, 0)
     for dtype, value in ((float, 0.5), (float, np.nan), (float, np.inf), (str, "0"), (object, None), (complex, 0j)):
         wrong = rows.astype(dtype)
@@ -389,7 +474,11 @@ def test_empty_batches(space: SearchSpace) -> None:
             result = call(rows)
             assert result.shape == (0, space.length)
             assert result.dtype == np.int8
-        assert space.index(rows).shape == (0,)
+        if space.enumerable:
+            assert space.index(rows).shape == (0,)
+        assert space.distinct(rows)[0].shape == (0, space.length)
+        assert space.distinct(rows)[1].shape == (0,)
+        assert space.descriptors(rows).shape == (0, len(space.descriptor_names))
         assert space.is_valid(rows).shape == (0,)
         assert space.to_string(rows) == []
         graphs = space.graphs(rows)
