@@ -18,8 +18,10 @@ _SURROGATES: dict[str, tuple[str, str]] = {
     "gaussian_process": ("tauzero.surrogates.gaussian_process", "GaussianProcess"),
     "gnn": ("tauzero.surrogates.gnn", "GNN"),
     "lightgbm": ("tauzero.surrogates.lightgbm", "LightGBM"),
+    "quantile_boosting": ("tauzero.surrogates.quantile_boosting", "QuantileBoosting"),
     "random_forest": ("tauzero.surrogates.random_forest", "RandomForest"),
     "tuned": ("tauzero.surrogates._tuning", "Tuned"),
+    "xgboost": ("tauzero.surrogates.xgboost", "XGBoost"),
 }
 
 
