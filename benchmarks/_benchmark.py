@@ -13,14 +13,15 @@ import numpy as np
 import numpy.typing as npt
 
 from tauzero import spaces
+from tauzero.benchmarks._rows import RowFinder
 from tauzero.benchmarks._store import SCHEMA_VERSION, read_store
 from tauzero.benchmarks._table import Column, Table
-from tauzero.spaces import SearchSpace, UnknownNameError, unknown_name
+from tauzero.spaces import Genotypes, NotEnumerableError, SearchSpace, UnknownNameError, unknown_name
 
 _Key = tuple[str, str, int | None, int | None]
 
 _SECONDS = "training_seconds"
-_PREFERRED = ("test_accuracy", "validation_accuracy")
+_PREFERRED = ("test_accuracy", "validation_accuracy", "validation_ssim", "validation_negative_loss")
 
 
 def _is_integer(value: object) -> bool:
@@ -75,15 +76,39 @@ class Benchmark:
         return self._table.path
 
     @cached_property
+    def architectures(self) -> Genotypes:
+        """What `table` is aligned with, ``int8[m, L]`` (read-only).
+
+        The whole space in the order of ``space.index`` where it can be enumerated, else the table's own rows.
+        """
+        if self._table.genotypes is None:
+            return self._space.enumerate()
+        rows = self._table.genotypes.view()
+        rows.setflags(write=False)
+        return rows
+
+    @cached_property
     def datasets(self) -> tuple[str, ...]:
         """Names of the datasets, the default first."""
         return tuple(dict.fromkeys(c.dataset for c in self._table.columns))
 
     @cached_property
     def default_metric(self) -> str:
-        """``"test_accuracy"`` where the table has it, else ``"validation_accuracy"``, else its first metric."""
-        there = self.metrics()
+        """`main_metric` of the first dataset."""
+        return self.main_metric()
+
+    def main_metric(self, dataset: str | None = None) -> str:
+        """What ranks the architectures of a dataset (None: of the first one).
+
+        ``"test_accuracy"`` where the table has it, else ``"validation_accuracy"``, else the validation score of
+        tasks without an accuracy (``"validation_ssim"``, ``"validation_negative_loss"``), else the first metric.
+        """
+        there = self.metrics(dataset)
         return next((m for m in _PREFERRED if m in there), there[0])
+
+    def unit(self, dataset: str | None = None, metric: str | None = None) -> str:
+        """Unit of a metric (None: of `main_metric`): ``"percent"``, ``"seconds"``, ``"count"`` or ``"score"``."""
+        return self._columns[self._resolve(dataset, metric, None, None)].unit
 
     def metrics(self, dataset: str | None = None) -> tuple[str, ...]:
         """Names of the metrics of a dataset (None: of the first one), sorted."""
@@ -109,19 +134,25 @@ class Benchmark:
         )
 
     def info(self) -> dict[str, Any]:
-        """Return everything about the table except its values, as a JSON-able dictionary."""
+        """Return everything about the table except its values, as a JSON-able dictionary.
+
+        ``coverage`` is the share of the space that has a value; where the space cannot be enumerated, the share
+        of the table's own rows.
+        """
         table = self._table
+        whole = self._space.size if self._space.enumerable else table.rows
         names = {d: self.metrics(d) for d in self.datasets}
         coverage: dict[str, dict[str, dict[str, float]]] = {}
         for column in table.columns:
             budget = "any" if column.epoch is None else str(column.epoch)
             if column.run is None:
                 there = int(np.count_nonzero(~np.isnan(column.values)))
-                coverage.setdefault(column.dataset, {}).setdefault(column.metric, {})[budget] = there / self._space.size
+                coverage.setdefault(column.dataset, {}).setdefault(column.metric, {})[budget] = there / whole
         return {
             "name": table.name,
             "space": table.space,
             "space_size": self._space.size,
+            "enumerable": self._space.enumerable,
             "rows": table.rows,
             "datasets": list(self.datasets),
             "default_metric": self.default_metric,
@@ -214,7 +245,7 @@ class Benchmark:
         ValueError
             If the table does not have an architecture, naming its row.
         """
-        rows = self._space.index(genotypes)
+        rows = self._find(genotypes)
         key = self._resolve(dataset, metric, epoch, seed)
         return self._look_up(rows, key, return_cost)
 
@@ -252,7 +283,18 @@ class Benchmark:
         *,
         return_cost: bool = False,
     ) -> npt.NDArray[np.float64] | tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """Look up a metric of architectures given by ``space.index``, ``int[n]``; otherwise as `query`."""
+        """Look up a metric of architectures given by ``space.index``, ``int[n]``; otherwise as `query`.
+
+        Raises
+        ------
+        NotEnumerableError
+            If the architectures of the space have no positions.
+        """
+        if not self._space.enumerable:
+            raise NotEnumerableError(
+                f"`query_index` needs positions in the space, which {self._space.name} is too large for: use `query` "
+                "with genotypes, such as rows of `benchmark.architectures`."
+            )
         rows = np.asarray(index)
         size = self._space.size
         if rows.ndim != 1 or rows.dtype.kind not in "iu":
@@ -263,6 +305,7 @@ class Benchmark:
         if len(rows) and (rows.min() < 0 or rows.max() >= size):
             bad = int(np.argmax((rows < 0) | (rows >= size)))
             raise ValueError(f"The 'index' argument must lie in 0 to {size - 1}. Got {rows[bad]} in row {bad}.")
+        rows = rows if self._table.index is None else self._rows_of(rows)
         return self._look_up(rows, self._resolve(dataset, metric, epoch, seed), return_cost)
 
     def table(
@@ -272,9 +315,10 @@ class Benchmark:
         epoch: int | None = None,
         seed: int | None = None,
     ) -> npt.NDArray[np.float64]:
-        """Return one column for the whole space in the order of ``space.index``.
+        """Return one column, a value for each row of `architectures`.
 
-        Shape ``float64[size]``; NaN for architectures that the table does not have. The array is the caller's own.
+        Shape ``float64[m]``: the whole space in the order of ``space.index``, NaN for architectures that the
+        table does not have; for spaces that cannot be enumerated the table's rows. The array is the caller's own.
         """
         values = self._columns[self._resolve(dataset, metric, epoch, seed)].values
         if self._table.index is None:
@@ -286,9 +330,8 @@ class Benchmark:
     # -- inside -------------------------------------------------------------------------------
 
     def _look_up(
-        self, index: npt.NDArray[Any], key: _Key, return_cost: bool
+        self, rows: npt.NDArray[Any], key: _Key, return_cost: bool
     ) -> npt.NDArray[np.float64] | tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        rows = index if self._table.index is None else self._rows_of(index)
         values = self._columns[key].values[rows].astype(np.float64, copy=False)
         if not return_cost:
             return values
@@ -299,6 +342,27 @@ class Benchmark:
         if seconds is None:
             return values, np.full(len(rows), np.nan)
         return values, seconds.values[rows].astype(np.float64, copy=False)
+
+    def _find(self, genotypes: npt.ArrayLike) -> npt.NDArray[Any]:
+        """Row of the table for each architecture."""
+        if self._space.enumerable:
+            index = self._space.index(genotypes)
+            return index if self._table.index is None else self._rows_of(index)
+        rows = self._finder.find(genotypes)
+        if len(rows) and rows.min() < 0:
+            raise self._absent(int(np.argmax(rows < 0)), "")
+        return rows
+
+    @cached_property
+    def _finder(self) -> RowFinder:
+        return RowFinder(self._space, self.architectures)
+
+    def _absent(self, row: int, index: str) -> ValueError:
+        remedy = "is NaN where it has none" if self._space.enumerable else "has a value for each row of `architectures`"
+        return ValueError(
+            f"The table {self.name!r} does not have the architecture in row {row}{index}; it has {self._table.rows} "
+            f"of {self._space.size}. `benchmark.table(…)` {remedy}."
+        )
 
     @cached_property
     def _row_of_index(self) -> npt.NDArray[np.int32]:
@@ -311,11 +375,7 @@ class Benchmark:
         rows: npt.NDArray[np.int32] = self._row_of_index[index]
         if len(rows) and rows.min() < 0:
             bad = int(np.argmax(rows < 0))
-            raise ValueError(
-                f"The table {self.name!r} does not have the architecture in row {bad} (index {index[bad]} of "
-                f"{self._space.name}); it has {self._table.rows} of {self._space.size}. "
-                "`benchmark.table(…)` is NaN where it has none."
-            )
+            raise self._absent(bad, f" (index {index[bad]} of {self._space.name})")
         return rows
 
     def _resolve(self, dataset: str | None, metric: str | None, epoch: int | None, seed: int | None) -> _Key:
@@ -348,7 +408,7 @@ class Benchmark:
 
     def _metric(self, dataset: str, metric: str | None) -> str:
         if metric is None:
-            return self.default_metric
+            return self.main_metric(dataset)
         if not isinstance(metric, str) or (dataset, metric) not in self._metric_epochs:
             error = unknown_name(f"metric of {self.name} on {dataset}", metric, self.metrics(dataset))
             if metric != "test_accuracy":
@@ -356,7 +416,8 @@ class Benchmark:
             origin = self._table.provenance.get("package") or self._table.path or "in memory"
             raise UnknownNameError(
                 f"This table of {self.name} (from {origin}) has no test accuracy: ask for "
-                f"metric={self.default_metric!r} (`benchmark.default_metric`), or import a table that has it. {error}"
+                f"metric={self.main_metric(dataset)!r} (`benchmark.main_metric({dataset!r})`), or import a table that "
+                f"has it. {error}"
             )
         return metric
 

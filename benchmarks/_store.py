@@ -22,7 +22,7 @@ SCHEMA_VERSION = 1
 _MAGIC = b"ARROW1"
 _FORMAT = "tauzero benchmark table"
 _KEY = b"tauzero"
-_INDEX = "index"
+_INDEX, _GENOTYPES = "index", "genotypes"
 _DTYPES: dict[str, np.dtype[Any]] = {
     "float": np.dtype("<f4"),
     "double": np.dtype("<f8"),
@@ -87,7 +87,11 @@ def write_store(table: Table, path: str | os.PathLike[str]) -> Path:
     arrays = {c.name: np.ascontiguousarray(c.values, dtype=c.values.dtype.newbyteorder("<")) for c in table.columns}
     if table.index is not None:
         arrays = {_INDEX: table.index, **arrays}
-    fields = [pa.field(name, pa.from_numpy_dtype(a.dtype), nullable=False) for name, a in arrays.items()]
+    types = {name: pa.from_numpy_dtype(a.dtype) for name, a in arrays.items()}
+    if table.genotypes is not None:
+        arrays = {_GENOTYPES: np.ascontiguousarray(table.genotypes), **arrays}
+        types[_GENOTYPES] = pa.binary(table.genotypes.shape[1])  # a row is a cell of L bytes
+    fields = [pa.field(name, types[name], nullable=False) for name in arrays]
     schema = pa.schema(fields, metadata={_KEY: json.dumps(header, sort_keys=True).encode()})
     # `pa.array` and `to_numpy` would import pandas, which takes half a second; buffers need neither.
     columns = [pa.Array.from_buffers(f.type, table.rows, [None, pa.py_buffer(arrays[f.name])]) for f in fields]
@@ -140,6 +144,12 @@ def read_store(path: str | os.PathLike[str]) -> Table:
 
 def _view(path: Path, name: str, column: Any) -> npt.NDArray[Any]:
     """Look at a column without copying it, as an array that cannot be written to."""
+    if name == _GENOTYPES and str(column.type).startswith("fixed_size_binary") and not column.null_count:
+        width = column.type.byte_width
+        cells = np.frombuffer(
+            memoryview(column.buffers()[1]), np.int8, count=len(column) * width, offset=column.offset * width
+        )
+        return cells.reshape(-1, width)
     dtype = _DTYPES.get(str(column.type))
     if dtype is None or column.null_count:
         raise _foreign(path, f"its column {name!r} has the type {column.type} or empty cells")
@@ -168,6 +178,7 @@ def _assemble(path: Path, header: dict[str, Any], arrays: dict[str, Any]) -> Tab
             provenance=dict(header["provenance"]),
             index=arrays.get(_INDEX),
             path=path,
+            genotypes=arrays.get(_GENOTYPES),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise _foreign(path, f"its description is incomplete ({error!r})") from error

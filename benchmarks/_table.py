@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from tauzero import spaces
-from tauzero.spaces import BenchmarkFormatError, SearchSpace
+from tauzero.benchmarks._rows import RowFinder
+from tauzero.spaces import BenchmarkFormatError, InvalidGenotypeError, SearchSpace
 
-_UNITS = ("percent", "seconds", "count")
+_UNITS = ("percent", "seconds", "count", "score")
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,8 @@ class Column:
     run
         Number of the training run from 0; None for the mean over runs, or the only value there is.
     unit
-        ``"percent"``, ``"seconds"`` or ``"count"``.
+        ``"percent"``, ``"seconds"``, ``"count"``, or ``"score"`` for any other finite number of which more is
+        better (a structural similarity, a negative loss); the metric's name says what it is.
     values
         ``float32``, ``float64``, ``int32`` or ``int64``, ``[rows]``; NaN where there is no value.
     description
@@ -74,19 +76,21 @@ class Column:
             raise BenchmarkFormatError(
                 f"Column {self.name!r} must hold 32- or 64-bit numbers. Got dtype {self.values.dtype}."
             )
-        high = 100.0 if self.unit == "percent" else np.finfo(np.float64).max
-        bad = (self.values < 0) | (self.values > high)
+        bad = np.isinf(self.values) | (self.values < (-np.inf if self.unit == "score" else 0.0))
+        if self.unit == "percent":
+            bad |= self.values > 100.0
         if bad.any():
             row = int(np.argmax(bad))
+            allowed = {"percent": "lie in [0, 100] percent", "score": "be finite"}
             raise BenchmarkFormatError(
-                f"Column {self.name!r} must lie in [0, {'100' if self.unit == 'percent' else '∞'}) {self.unit} "
+                f"Column {self.name!r} must {allowed.get(self.unit, f'lie in [0, ∞) {self.unit}')} "
                 f"or be NaN for no value. Got {self.values[row]} in row {row}: is the file damaged?"
             )
 
 
 @dataclass(frozen=True)
 class Table:
-    """Columns over architectures of a space, in the order of ``space.index``.
+    """Columns over architectures of a space, in the order of ``space.index`` where the space has one.
 
     Attributes
     ----------
@@ -98,13 +102,16 @@ class Table:
         The columns; for each (dataset, metric, epoch) with runs also their mean (run None).
     index
         ``int64[rows]``, strictly ascending: ``space.index`` of each row; None if every architecture
-        of the space has a row.
+        of the space has a row, or the space cannot be enumerated.
     licence
         Licence of the data.
     provenance
         JSON-able: where the figures come from.
     path
         File that the columns are mapped from; None in memory.
+    genotypes
+        ``int8[rows, L]``: the architecture of each row, no network twice; only for spaces that cannot be
+        enumerated, which have no ``index``.
     """
 
     name: str
@@ -114,6 +121,7 @@ class Table:
     provenance: dict[str, Any]
     index: npt.NDArray[np.int64] | None = None
     path: Path | None = None
+    genotypes: npt.NDArray[np.int8] | None = field(default=None, repr=False)
 
     @property
     def rows(self) -> int:
@@ -144,7 +152,16 @@ class Table:
                 raise BenchmarkFormatError(
                     f"Column {column.name!r} must have {self.rows} values. Got shape {column.values.shape}."
                 )
-        size = spaces.get(self.space).size
+        space = spaces.get(self.space)
+        if not space.enumerable:
+            self._check_genotypes(space)
+            return
+        if self.genotypes is not None:
+            raise BenchmarkFormatError(
+                f"The table {self.name!r} must not have genotypes: {self.space} can be enumerated, its rows are named "
+                "by `index`."
+            )
+        size = space.size
         if self.index is None:
             if self.rows != size:
                 raise BenchmarkFormatError(
@@ -158,6 +175,23 @@ class Table:
                 f"The index of table {self.name!r} must rise strictly within 0 to {size - 1}, one value for each of "
                 f"the {self.rows} rows."
             )
+
+    def _check_genotypes(self, space: SearchSpace) -> None:
+        if self.index is not None or self.genotypes is None:
+            raise BenchmarkFormatError(
+                f"The table {self.name!r} must name its rows by genotypes and have no index: {self.space} cannot be "
+                "enumerated."
+            )
+        if self.genotypes.dtype != np.int8 or self.genotypes.shape != (self.rows, space.length):
+            raise BenchmarkFormatError(
+                f"The genotypes of table {self.name!r} must be int8 of shape ({self.rows}, {space.length}). "
+                f"Got {self.genotypes.dtype} of shape {self.genotypes.shape}."
+            )
+        try:
+            rows = space.validate(self.genotypes)
+        except InvalidGenotypeError as error:
+            raise BenchmarkFormatError(f"The genotypes of table {self.name!r} are damaged. {error}") from error
+        RowFinder(space, rows)  # refuses a network that stands there twice
 
 
 def in_index_order(

@@ -188,7 +188,7 @@ def test_unknown_names_list_what_there_is(benchmark: Benchmark, wrong: dict[str,
 
 def test_missing_test_accuracy_says_what_to_do(benchmark: Benchmark) -> None:
     with pytest.raises(
-        UnknownNameError, match=r"no test accuracy.*metric='test_accuracy'.*Known: 'validation_accuracy'"
+        UnknownNameError, match=r"no test accuracy.*metric='validation_accuracy'.*Known: 'validation_accuracy'"
     ):
         benchmark.query_index([0], "ImageNet16-120")
 
@@ -331,7 +331,7 @@ def test_rewrite_itself_is_readable(store: Path, tmp_path: Path) -> None:
         ({"version": 0}, "version 0.*Import the table again"),
         ({"version": None}, "version None"),
         ({"format": "other"}, "not that of a tauzero benchmark table"),
-        ({"space": "nasbench999"}, "'nasbench999'.*Known: nasbench101, nasbench201"),
+        ({"space": "nasbench999"}, "'nasbench999'.*Known: darts, nasbench101, nasbench201"),
         ({"space": "nasbench101"}, "423624 rows"),
         ({"rows": 7}, "header says 7"),
         ({"columns": []}, "no columns"),
