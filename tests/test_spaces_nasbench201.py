@@ -331,3 +331,15 @@ def test_contracted_graphs() -> None:
             for source, times in sources.items():
                 expected[place[source], place[reader]] = times
         np.testing.assert_array_equal(matrix, expected)
+
+
+def test_descriptors_are_the_costs_of_the_pruned_network() -> None:
+    """Against the counts that the networks are tested with; these include the classifier and its bias."""
+    networks = pytest.importorskip("tauzero.networks")
+    rows = SPACE.enumerate()
+    values = np.exp(SPACE.descriptors(rows))
+    pruned = SPACE.prune(rows)
+    parameters = networks.count_parameters(SPACE, pruned, dataset="cifar10") - 65 * 10
+    multiply_adds = networks.count_flops(SPACE, pruned, dataset="cifar10") - 65 * 10
+    np.testing.assert_allclose(values, np.stack([parameters, multiply_adds], axis=1), rtol=1e-12)
+    assert SPACE.descriptor_names == ("log_parameters", "log_multiply_adds")
