@@ -14,6 +14,7 @@ from tauzero.surrogates.base import Surrogate
 # LightGBM does not wait for torch.
 _SURROGATES: dict[str, tuple[str, str]] = {
     "auto": ("tauzero.surrogates.auto", "Auto"),
+    "bayesian_linear": ("tauzero.surrogates.bayesian_linear", "BayesianLinear"),
     "extra_trees": ("tauzero.surrogates.extra_trees", "ExtraTrees"),
     "gaussian_process": ("tauzero.surrogates.gaussian_process", "GaussianProcess"),
     "gnn": ("tauzero.surrogates.gnn", "GNN"),
@@ -21,6 +22,7 @@ _SURROGATES: dict[str, tuple[str, str]] = {
     "quantile_boosting": ("tauzero.surrogates.quantile_boosting", "QuantileBoosting"),
     "random_forest": ("tauzero.surrogates.random_forest", "RandomForest"),
     "tuned": ("tauzero.surrogates._tuning", "Tuned"),
+    "svr": ("tauzero.surrogates.svr", "SVR"),
     "xgboost": ("tauzero.surrogates.xgboost", "XGBoost"),
 }
 

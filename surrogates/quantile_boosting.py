@@ -113,8 +113,9 @@ class QuantileBoosting(LightGBMParameters):
         import lightgbm
 
         params, trees = self._parameters(len(x), seed)
+        if self.learning_rate is None:  # the pinball loss pulls with the same force from any distance: larger steps
+            params["learning_rate"] *= 2.5
         boosters = []
-        data = None
         for level in self.levels:
             own = params | {"objective": "quantile", "alpha": float(level)}
             data = lightgbm.Dataset(x, target, weight=weight, params=own, free_raw_data=False)
