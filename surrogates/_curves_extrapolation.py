@@ -17,7 +17,7 @@ from tauzero.surrogates._validation import check_integer, check_number
 #: Names of the curves that are averaged.
 FAMILIES = ("pow3", "log_power", "exp3", "ilog2")
 
-_CHUNK = 4_096  # curves fitted at a time: bounds the memory of the candidates
+_CHUNK = 256  # curves fitted at a time: what is known of all their candidates stays in the cache
 _FLOOR = 1e-12
 
 
@@ -33,8 +33,9 @@ class Extrapolation(CurvePredictor):
 
     The paper samples the parameters of a mixture by MCMC, one curve after the other. Here the non-linear ones (α, a,
     or b and c) run over a fixed grid, the linear ones follow in closed form, for all curves in one pass; a candidate
-    with squared error S weighs exp(-S/2σ²). Curves must not fall and their asymptote must not exceed `ceiling`:
-    otherwise the best curve on that border is taken. A curve of a single value goes on unchanged.
+    with squared error S weighs exp(-S/2σ²), where σ is no less than the misfit of the best one. Curves must not fall
+    and their asymptote must not exceed `ceiling`: otherwise the best curve on that border is taken. A curve of a
+    single value goes on unchanged.
 
     Parameters
     ----------
@@ -45,7 +46,7 @@ class Extrapolation(CurvePredictor):
     families
         Some of `FAMILIES`.
     noise
-        σ: standard deviation of a measurement, in the unit of the curves (percent).
+        σ: least standard deviation of a measurement, in the unit of the curves (percent).
     ceiling
         The best value there is: 100 for percentages. None for none; with `losses` it is 0 unless None.
     """
@@ -76,12 +77,15 @@ class Extrapolation(CurvePredictor):
         for start in range(0, len(values), _CHUNK):
             part = slice(start, start + _CHUNK)
             ends, error = _fitted_ends(values[part], shapes, at_end, growing, ceiling)
-            log_weight = prior - error / (2 * float(self.noise) ** 2)
+            # Where no candidate fits as well as the noise would have it, that misfit is the noise.
+            count = np.isfinite(values[part]).sum(axis=1)
+            variance = np.maximum(float(self.noise) ** 2, error.min(axis=1) / count)
+            log_weight = prior - error / (2 * variance[:, None])
             weight = np.exp(log_weight - log_weight.max(axis=1, keepdims=True))
             weight /= weight.sum(axis=1, keepdims=True)
             mean[part] = np.sum(weight * ends, axis=1)
             spread = np.sum(weight * (ends - mean[part, None]) ** 2, axis=1)
-            std[part] = np.sqrt(spread + float(self.noise) ** 2)
+            std[part] = np.sqrt(spread + variance)
         single = np.isfinite(values).sum(axis=1) < 2
         mean[single] = last_seen(values[single])[0]
         std[single] = np.nan  # one value says nothing about how far the curve goes on
@@ -112,14 +116,14 @@ class Extrapolation(CurvePredictor):
         log_prior: list[float] = []
         for family in self.families:
             if family == "pow3":
-                made = [-((x / x[0]) ** -a) for a in np.geomspace(0.05, 4.0, 40)]
+                made = [-((x / x[0]) ** -a) for a in np.geomspace(0.05, 4.0, 120)]
             elif family == "exp3":
                 # From a curve that is almost straight up to the end, to one that is flat after the first value.
-                made = [-np.exp(-a * x) for a in np.geomspace(0.1 / x[-1], 5.0 / x[0], 40)]
+                made = [-np.exp(-a * x) for a in np.geomspace(0.1 / x[-1], 5.0 / x[0], 150)]
             elif family == "ilog2":
                 made = [-1.0 / np.log(x + 1.0)]
             elif family == "log_power":
-                grid = product(np.geomspace(0.02, x[-1], 20), np.geomspace(0.2, 4.0, 12))
+                grid = product(np.geomspace(0.02, x[-1], 36), np.geomspace(0.3, 3.0, 24))
                 made = [1.0 / (1.0 + (x / middle) ** -power) for middle, power in grid]
             else:
                 raise unknown_name("learning curve", family, FAMILIES)
