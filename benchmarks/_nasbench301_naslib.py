@@ -80,7 +80,7 @@ def read(path: Path, progress: Progress) -> Table:
     there = np.flatnonzero(~np.isnan(accuracy))
     if not len(there):
         raise BenchmarkFormatError(f"'{found}' has no value in its column {_VALUE}.")
-    genotypes = cells_of_json(*(raw[cell][there].tolist() for cell in _CELLS), there)
+    genotypes = cells_of_json(raw["normal"][there].tolist(), raw["reduce"][there].tolist(), there)
     progress(1, 2)
     rows, inverse = space.distinct(genotypes)
     mean = np.bincount(inverse, weights=accuracy[there]) / np.bincount(inverse)

@@ -13,6 +13,7 @@ __all__ = [
     "GraphFeatures",
     "OneHot",
     "Paths",
+    "ProxyScores",
     "Union",
     "create",
     "names",
@@ -26,4 +27,5 @@ from tauzero.encoders.base import Encoder, EncoderLike, Features
 from tauzero.encoders.graph_features import GraphFeatures
 from tauzero.encoders.onehot import OneHot
 from tauzero.encoders.paths import Paths
+from tauzero.encoders.proxy_scores import ProxyScores
 from tauzero.encoders.union import Union, union

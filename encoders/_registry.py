@@ -11,6 +11,7 @@ from tauzero.encoders.base import Encoder, EncoderLike
 from tauzero.encoders.graph_features import GraphFeatures
 from tauzero.encoders.onehot import OneHot
 from tauzero.encoders.paths import Paths
+from tauzero.encoders.proxy_scores import ProxyScores
 from tauzero.encoders.union import Union
 from tauzero.spaces import SearchSpace, unknown_name
 
@@ -19,6 +20,7 @@ _ENCODERS: dict[str, type[Encoder]] = {
     GraphFeatures.name: GraphFeatures,
     OneHot.name: OneHot,
     Paths.name: Paths,
+    ProxyScores.name: ProxyScores,
     Union.name: Union,
 }
 
