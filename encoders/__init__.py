@@ -7,10 +7,14 @@ from __future__ import annotations
 
 __all__ = [
     "Adjacency",
+    "Computation",
     "Encoder",
     "EncoderLike",
     "Features",
+    "GraphAutoencoder",
     "GraphFeatures",
+    "Laplacian",
+    "MaskedPretraining",
     "OneHot",
     "Paths",
     "ProxyScores",
@@ -24,7 +28,11 @@ __all__ = [
 from tauzero.encoders._registry import create, names, resolve
 from tauzero.encoders.adjacency import Adjacency
 from tauzero.encoders.base import Encoder, EncoderLike, Features
+from tauzero.encoders.computation import Computation
+from tauzero.encoders.graph_autoencoder import GraphAutoencoder
 from tauzero.encoders.graph_features import GraphFeatures
+from tauzero.encoders.laplacian import Laplacian
+from tauzero.encoders.masked_pretraining import MaskedPretraining
 from tauzero.encoders.onehot import OneHot
 from tauzero.encoders.paths import Paths
 from tauzero.encoders.proxy_scores import ProxyScores

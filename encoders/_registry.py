@@ -8,7 +8,11 @@ from typing import Any
 
 from tauzero.encoders.adjacency import Adjacency
 from tauzero.encoders.base import Encoder, EncoderLike
+from tauzero.encoders.computation import Computation
+from tauzero.encoders.graph_autoencoder import GraphAutoencoder
 from tauzero.encoders.graph_features import GraphFeatures
+from tauzero.encoders.laplacian import Laplacian
+from tauzero.encoders.masked_pretraining import MaskedPretraining
 from tauzero.encoders.onehot import OneHot
 from tauzero.encoders.paths import Paths
 from tauzero.encoders.proxy_scores import ProxyScores
@@ -17,7 +21,11 @@ from tauzero.spaces import SearchSpace, unknown_name
 
 _ENCODERS: dict[str, type[Encoder]] = {
     Adjacency.name: Adjacency,
+    Computation.name: Computation,
+    GraphAutoencoder.name: GraphAutoencoder,
     GraphFeatures.name: GraphFeatures,
+    Laplacian.name: Laplacian,
+    MaskedPretraining.name: MaskedPretraining,
     OneHot.name: OneHot,
     Paths.name: Paths,
     ProxyScores.name: ProxyScores,

@@ -20,9 +20,18 @@ TORCH_ROOMS = frozenset({"networks", "proxies"})
 TORCH = frozenset({"torch", "torch_geometric"})
 #: Files of other rooms that define torch modules; to import one of these is to import torch.
 TORCH_FILES = {
+    "encoders": frozenset({"_pretraining_autoencoder.py", "_pretraining_masked.py", "_pretraining_network.py"}),
     "surrogates": frozenset(
-        {"_gnn_directed.py", "_gnn_layers.py", "_gnn_losses.py", "_gnn_model.py", "_gnn_tensors.py", "_gnn_training.py"}
-    )
+        {
+            "_gnn_directed.py",
+            "_gnn_layers.py",
+            "_gnn_losses.py",
+            "_gnn_model.py",
+            "_gnn_tensors.py",
+            "_gnn_training.py",
+            "_mlp_model.py",
+        }
+    ),
 }
 MAX_LINES = 500
 
