@@ -19,10 +19,12 @@ _SURROGATES: dict[str, tuple[str, str]] = {
     "gaussian_process": ("tauzero.surrogates.gaussian_process", "GaussianProcess"),
     "gnn": ("tauzero.surrogates.gnn", "GNN"),
     "lightgbm": ("tauzero.surrogates.lightgbm", "LightGBM"),
+    "mlp": ("tauzero.surrogates.mlp", "MLP"),
     "quantile_boosting": ("tauzero.surrogates.quantile_boosting", "QuantileBoosting"),
     "random_forest": ("tauzero.surrogates.random_forest", "RandomForest"),
     "tuned": ("tauzero.surrogates._tuning", "Tuned"),
     "svr": ("tauzero.surrogates.svr", "SVR"),
+    "wl_gaussian_process": ("tauzero.surrogates.wl_gaussian_process", "WLGaussianProcess"),
     "xgboost": ("tauzero.surrogates.xgboost", "XGBoost"),
 }
 
@@ -61,7 +63,7 @@ def create(name: str, space: SearchSpace | str, *, tune: int | None = None, **pa
     module, attribute = _SURROGATES[name]
     made: type[Surrogate] = getattr(import_module(module), attribute)
     known = set(made._get_param_names())
-    wrong = sorted(set(params) - known)
+    wrong = sorted(set(params) - known - ({"progress"} if tune is not None else set()))  # a study reports progress
     if wrong:
         raise ValueError(
             f"The surrogate {name!r} has no parameter {', '.join(map(repr, wrong))}. Known: {', '.join(sorted(known))}."

@@ -106,7 +106,7 @@ class BayesianLinear(FeatureSurrogate):
     def _fit(self, rows: Genotypes, target: Floats, weight: Floats) -> None:
         check_integer(self, "iterations", 1)
         phi = self._design(self._features(rows))
-        n, d = phi.shape
+        n = len(phi)
         families = self._families
         # A priori all families together explain as much as the target varies.
         start = np.array([len(families) * len(f) for f in families], dtype=np.float64)

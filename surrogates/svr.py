@@ -205,7 +205,7 @@ class SVR(FeatureSurrogate):
         self._support = self._scaled(self._features(self._rows))
 
 
-def _solve(
+def _solve(  # noqa: PLR0917
     kernel: npt.NDArray[np.float32],
     target: Floats,
     weight: Floats,
@@ -214,13 +214,14 @@ def _solve(
     epsilon: float,
 ) -> tuple[Floats, float]:
     """Dual coefficients of all rows (0 outside), ``float64[n]``, and the intercept, by libsvm."""
-    from sklearn.svm import SVR as LibSVR
+    from sklearn.svm import SVR as LibSVR  # noqa: N811 - this module's own class has the name
 
     rows = np.flatnonzero(inside)
     dual = np.zeros(len(target))
     if np.ptp(target[rows]) <= 2 * epsilon:  # a constant lies in the zone of all: no row supports it
         return dual, float((target[rows].max() + target[rows].min()) / 2)
     model = LibSVR(kernel="precomputed", C=C, epsilon=epsilon, cache_size=500)
+    model.random_state = 0  # not a parameter of regression, but NumPy's global generator is drawn from without it
     model.fit(kernel[np.ix_(rows, rows)], target[rows], sample_weight=weight[rows])
     dual[rows[model.support_]] = model.dual_coef_[0]
     return dual, float(model.intercept_[0])
