@@ -69,10 +69,19 @@ Range: TypeAlias = Real | Integer | Choice
 
 _TARGET: dict[str, Range] = {"target": Choice(TARGETS)}
 _FOREST: dict[str, Range] = {"max_features": Real(0.1, 1.0), "min_samples_leaf": Integer(1, 8, log=True)}
+_BOOSTING: dict[str, Range] = {
+    "num_trees": Integer(50, 800, log=True),
+    "learning_rate": Real(0.01, 0.3, log=True),
+    "num_leaves": Integer(4, 64, log=True),
+    "feature_fraction": Real(0.1, 1.0),
+    "subsample": Real(0.4, 1.0),
+}
+_LEAF: dict[str, Range] = {"min_child_samples": Integer(1, 20, log=True)}
 
 #: What is tuned of each surrogate. Parameters that only buy accuracy with time (how many trees of a forest, how many
 #: members) stay as they are; the target's transform is tuned for all.
 SEARCH_SPACES: dict[str, dict[str, Range]] = {
+    "bayesian_linear": _TARGET | {"squares": Choice((True, False))},
     "extra_trees": _TARGET | _FOREST,
     "gaussian_process": _TARGET,
     "gnn": _TARGET
@@ -85,16 +94,24 @@ SEARCH_SPACES: dict[str, dict[str, Range]] = {
         "weight_decay": Real(1e-4, 1e-1, log=True),
         "dropout": Real(0.0, 0.4),
     },
-    "lightgbm": _TARGET
+    "lightgbm": _TARGET | _BOOSTING | _LEAF,
+    "mlp": _TARGET
     | {
-        "num_trees": Integer(50, 800, log=True),
-        "learning_rate": Real(0.01, 0.3, log=True),
-        "num_leaves": Integer(4, 64, log=True),
-        "min_child_samples": Integer(1, 20, log=True),
-        "feature_fraction": Real(0.1, 1.0),
-        "subsample": Real(0.4, 1.0),
+        "encoder": Choice(("paths", "features")),
+        "loss": Choice(("mape", "mae", "mse")),
+        "learning_rate": Real(1e-3, 3e-2, log=True),
+        "weight_decay": Real(1e-4, 1e-1, log=True),
     },
+    "quantile_boosting": _TARGET | _BOOSTING | _LEAF,
     "random_forest": _TARGET | _FOREST,
+    "svr": _TARGET
+    | {
+        "C": Real(0.1, 1e3, log=True),
+        "gamma": Real(0.01, 3.0, log=True),
+        "epsilon": Real(0.01, 0.5, log=True),
+    },
+    "wl_gaussian_process": _TARGET,
+    "xgboost": _TARGET | _BOOSTING | {"min_child_weight": Real(0.5, 20.0, log=True)},
 }
 
 
