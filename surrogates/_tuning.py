@@ -110,7 +110,7 @@ SEARCH_SPACES: dict[str, dict[str, Range]] = {
         "gamma": Real(0.01, 3.0, log=True),
         "epsilon": Real(0.01, 0.5, log=True),
     },
-    "wl_gaussian_process": _TARGET,
+    "wl_gaussian_process": _TARGET | {"rounds": Choice((0, 1, 2, 3)), "contract_skips": Choice((True, False))},
     "xgboost": _TARGET | _BOOSTING | {"min_child_weight": Real(0.5, 20.0, log=True)},
 }
 
