@@ -11,11 +11,13 @@ __all__ = [
     "EvaluationResult",
     "Split",
     "coarsest_classes",
+    "coverage",
     "evaluate",
     "holdout_mask",
     "kendall_tau",
     "mae",
     "n_at_k",
+    "negative_log_likelihood",
     "noise_ceiling",
     "pearson",
     "plots",
@@ -29,9 +31,11 @@ __all__ = [
 from typing import TYPE_CHECKING, Any
 
 from tauzero.evaluation.metrics import (
+    coverage,
     kendall_tau,
     mae,
     n_at_k,
+    negative_log_likelihood,
     noise_ceiling,
     pearson,
     precision_at_k,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["EvaluationResult", "evaluate"]
 
+import inspect
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,16 +13,43 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from tauzero.evaluation.metrics import kendall_tau, mae, n_at_k, noise_ceiling, precision_at_k, r2, spearman
-from tauzero.evaluation.splits import PROTOCOLS, protocol_split
+from tauzero.encoders import Encoder, EncoderLike, resolve
+from tauzero.evaluation.metrics import (
+    coverage,
+    kendall_tau,
+    mae,
+    n_at_k,
+    negative_log_likelihood,
+    noise_ceiling,
+    precision_at_k,
+    r2,
+    spearman,
+)
+from tauzero.evaluation.splits import PROTOCOLS, Split, protocol_split
 from tauzero.search._studies import fresh_surrogate, in_parallel, seed_list, surrogate_label
-from tauzero.spaces import Progress, SearchSpace, unknown_name
+from tauzero.spaces import Genotypes, Progress, SearchSpace, unknown_name
 
 if TYPE_CHECKING:
     from tauzero.benchmarks import Benchmark
 
 #: What is measured for every seed; each has a mean and a standard deviation in a row of the result.
-_MEASURES = ("tau", "tau_unseen", "spearman", "p_at_1", "n_at_10", "r2", "mae", "fit_s", "predict_s")
+_MEASURES = (
+    "tau",
+    "tau_unseen",
+    "spearman",
+    "p_at_1",
+    "n_at_10",
+    "r2",
+    "mae",
+    "fit_s",
+    "predict_s",
+    "coverage_90",
+    "width_90",
+    "nll",
+)
+_LEVEL = 0.9
+_UNCERTAIN = 20_000  # judged rows whose intervals are looked at: enough for a share to ± 0.002
+_UNCERTAIN_STREAM = 2  # beside the seed, so that they are drawn independently of the training rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +70,14 @@ class EvaluationResult:
           if there are none: its distance from ``tau`` is what duplicates give away;
         - ``p_at_1``: precision at the best 1 %; ``n_at_10``: true rank of the best of the 10 predicted best;
         - ``r2``, ``mae``: on the scale of the metric;
-        - ``fit_s``, ``predict_s``: wall seconds on this machine.
+        - ``coverage_90``, ``width_90``: share of the rows without a copy in training whose value lies inside
+          the model's 90 % interval, and mean width of these intervals on the scale of the metric; ``nll``:
+          mean negative log likelihood of a normal distribution with the predicted mean and standard deviation
+          on the same rows (on 20,000 of them drawn at random, where there are more). None for models that
+          predict none, or were fitted on too few rows for it;
+        - ``fit_s``, ``predict_s``: wall seconds on this machine, without the time for intervals.
+
+        ``encoders`` names the further encoders that the model was given.
     per_seed
         One dictionary per model, training set size and seed with the same measures.
     splits
@@ -105,6 +140,8 @@ def evaluate(  # noqa: PLR0917 - the order of the command line's arguments
     *,
     metric: str | None = None,
     epoch: int | None = None,
+    encoders: Sequence[EncoderLike] = (),
+    test: int | None = None,
     n_jobs: int = 1,
     progress: Progress | None = None,
 ) -> EvaluationResult:
@@ -127,8 +164,13 @@ def evaluate(  # noqa: PLR0917 - the order of the command line's arguments
     seeds
         How many seeds (0, 1, …), or the seeds; each draws a training set and seeds the models.
     metric, epoch
-        As in ``Benchmark.query``; by default the table's default metric after the longest training,
-        mean over runs. Architectures without a value are left out.
+        As in ``Benchmark.query``; by default the dataset's main metric (`Benchmark.main_metric`) after the
+        longest training, mean over runs. Architectures without a value are left out.
+    encoders
+        Further encoders, such as ``("proxy_scores", {"scores": file})``, for all models that take them
+        (parameter ``encoders``) and have none of their own; rows say which did.
+    test
+        Judge on so many random rows of those that the protocol judges on, see `protocol_split`.
     n_jobs
         Worker processes of joblib; results (other than times) do not depend on it.
     progress
@@ -139,21 +181,23 @@ def evaluate(  # noqa: PLR0917 - the order of the command line's arguments
         raise ValueError("The 'train_sizes' argument must hold at least one training set size. Got none.")
     named = _models(models)
     chosen_seeds = seed_list(seeds)
-    target = metric if metric is not None else benchmark.default_metric
+    target = metric if metric is not None else benchmark.main_metric(dataset)
     y = benchmark.table(dataset, target, epoch=epoch)
     official = next(d for d in benchmark.datasets if dataset is None or d.lower() == dataset.lower())
     space = benchmark.space
-    available = np.isfinite(y)
+    # A space that can be enumerated is sent to workers by its name, other architectures as they are.
+    architectures = None if space.enumerable else benchmark.architectures
+    task = _Task(space, y, architectures, protocol, test, named, _joined(encoders, space, named))
     # Every size is checked before the first model is fitted.
-    splits = [protocol_split(space, protocol, size, chosen_seeds[0], available=available) for size in sizes]
+    splits = [task.split(size, chosen_seeds[0]) for size in sizes]
     jobs = [(label, size, seed) for label in named for size in sizes for seed in chosen_seeds]
-    measured = in_parallel(_Task(space, y, available, protocol, named), jobs, n_jobs, progress)
+    measured = in_parallel(task, jobs, n_jobs, progress)
     rows = [
         _summary(label, size, [m for m in measured if (m["model"], m["train"]) == (label, size)])
         for label in named
         for size in dict.fromkeys(int(s) for s in sizes)
     ]
-    judged = np.zeros(space.size, dtype=np.bool_)
+    judged = np.zeros(len(y), dtype=np.bool_)
     judged[splits[0].test] = True
     ceiling, ceiling_metric = _ceiling(benchmark, official, target, epoch, judged)
     return EvaluationResult(
@@ -176,16 +220,31 @@ class _Task:
 
     space: SearchSpace
     y: npt.NDArray[np.float64]
-    available: npt.NDArray[np.bool_]
+    architectures: Genotypes | None
     protocol: str
+    test: int | None
     models: dict[str, tuple[str | Any, dict[str, Any]]]
+    encoders: tuple[Encoder, ...]
+
+    def split(self, size: int, seed: int) -> Split:
+        return protocol_split(
+            self.space,
+            self.protocol,
+            size,
+            seed,
+            available=np.isfinite(self.y),
+            architectures=self.architectures,
+            test=self.test,
+        )
 
     def __call__(self, job: tuple[str, int, int]) -> dict[str, Any]:
         label, size, seed = job
-        split = protocol_split(self.space, self.protocol, size, seed, available=self.available)
+        split = self.split(size, seed)
         prototype, params = self.models[label]
         model = fresh_surrogate(prototype, self.space, params, seed)
-        rows = self.space.enumerate()
+        if self.encoders and _takes_encoders(model):
+            model.set_params(encoders=self.encoders)
+        rows = self.space.enumerate() if self.architectures is None else self.architectures
         start = time.perf_counter()
         model.fit(rows[split.train], self.y[split.train])
         fitted = time.perf_counter()
@@ -193,6 +252,9 @@ class _Task:
         done = time.perf_counter()
         truth = self.y[split.test]
         new = split.unseen
+        checked = split.test[new]
+        if len(checked) > _UNCERTAIN:
+            checked = np.random.default_rng([_UNCERTAIN_STREAM, seed]).choice(checked, _UNCERTAIN, replace=False)
         return {
             "model": label,
             "train": int(size),
@@ -207,7 +269,62 @@ class _Task:
             "mae": mae(truth, prediction),
             "fit_s": fitted - start,
             "predict_s": done - fitted,
+            **_calibration(model, rows[checked], self.y[checked]),
+            "encoders": _encoder_names(model),
         }
+
+
+def _joined(
+    encoders: Sequence[EncoderLike], space: SearchSpace, models: dict[str, tuple[str | Any, dict[str, Any]]]
+) -> tuple[Encoder, ...]:
+    """Make the further encoders, once for all models; refuse them where no model would read them."""
+    pair = isinstance(encoders, tuple) and len(encoders) == 2 and isinstance(encoders[1], Mapping)
+    if pair or isinstance(encoders, str | Encoder) or not isinstance(encoders, Sequence):
+        raise ValueError(
+            f"The 'encoders' argument must be a list of encoders, names or pairs (name, parameters). Got {encoders!r}: "
+            "pass a list, also for a single one."
+        )
+    joined = tuple(resolve(item, space) for item in encoders)
+    if joined and not any(_takes_encoders(fresh_surrogate(m, space, p, 0)) for m, p in models.values()):
+        raise ValueError(
+            f"The 'encoders' argument needs a model with the parameter 'encoders' that has none of its own. "
+            f"Got {', '.join(models)}."
+        )
+    return joined
+
+
+def _takes_encoders(model: Any) -> bool:
+    known = model.get_params(deep=False)
+    return "encoders" in known and not len(known["encoders"])
+
+
+def _encoder_names(model: Any) -> list[str]:
+    given = model.get_params(deep=False).get("encoders", ())
+    return [e if isinstance(e, str) else e.name if isinstance(e, Encoder) else str(e[0]) for e in given]
+
+
+def _calibration(model: Any, genotypes: Genotypes, y: npt.NDArray[np.float64]) -> dict[str, float | None]:
+    """How far what a model says about its own error can be trusted; None for what it does not say."""
+    found: dict[str, float | None] = {"coverage_90": None, "width_90": None, "nll": None}
+    offered = set(inspect.signature(model.predict).parameters)
+    if not len(y) or "return_std" not in offered:
+        return found
+    interval = None
+    if "return_interval" in offered:
+        try:
+            *given, interval = model.predict(genotypes, return_std=True, return_interval=_LEVEL)
+        except ValueError:  # too few training rows for an interval: the same rows could be predicted before
+            given = model.predict(genotypes, return_std=True)
+    else:
+        given = model.predict(genotypes, return_std=True)
+    mean, std = (np.asarray(part, dtype=np.float64) for part in given)
+    if np.isfinite(std).all() and (std > 0).all():
+        found["nll"] = negative_log_likelihood(y, mean, std)
+    if interval is not None:
+        ends = np.asarray(interval, dtype=np.float64)
+        found["coverage_90"] = coverage(y, ends)
+        found["width_90"] = float((ends[:, 1] - ends[:, 0]).mean())
+    return found
 
 
 def _models(models: Any) -> dict[str, tuple[str | Any, dict[str, Any]]]:
@@ -239,6 +356,7 @@ def _summary(label: str, size: int, measured: list[dict[str, Any]]) -> dict[str,
         "train": size,
         "test": float(np.mean([m["test"] for m in measured])),
         "seeds": len(measured),
+        "encoders": measured[0]["encoders"],
     }
     for name in _MEASURES:
         values = [m[name] for m in measured if m[name] is not None]

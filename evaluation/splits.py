@@ -10,7 +10,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from tauzero.spaces import SearchSpace, get, unknown_name
+from tauzero.spaces import Genotypes, SearchSpace, get, unknown_name
 
 #: Name and one line of each protocol.
 PROTOCOLS = {
@@ -25,11 +25,12 @@ _JUDGED_WITH_TRAINING_ROWS = frozenset({"nasbench201"})
 
 _HOLDOUT_FRACTION = 0.2
 _HOLDOUT_SEED = 0
+_TEST_STREAM = 1  # beside the seed, so that judged rows are drawn independently of the training rows
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Positions in `SearchSpace.enumerate` of one training and one test set.
+    """Positions of one training and one test set in `SearchSpace.enumerate`, or in the given architectures.
 
     Attributes
     ----------
@@ -61,9 +62,13 @@ def coarsest_classes(space: SearchSpace) -> npt.NDArray[np.int64]:
 
 
 def holdout_mask(
-    space: SearchSpace | str, fraction: float = _HOLDOUT_FRACTION, seed: int = _HOLDOUT_SEED
+    space: SearchSpace | str,
+    fraction: float = _HOLDOUT_FRACTION,
+    seed: int = _HOLDOUT_SEED,
+    *,
+    architectures: Genotypes | None = None,
 ) -> npt.NDArray[np.bool_]:
-    """Mark the architectures that are kept apart, ``bool[size]``: whole classes of equal networks.
+    """Mark the architectures that are kept apart, ``bool[m]``: whole classes of equal networks.
 
     Systematic sampling over the classes in order of size (equal sizes shuffled), so that large and
     small classes are held out in equal proportion (the largest of NAS-Bench-201 has 460 members), then
@@ -78,10 +83,13 @@ def holdout_mask(
         Least share of the architectures, in (0, 1).
     seed
         A non-negative integer.
+    architectures
+        ``int8[m, L]``: what to choose from, for spaces that cannot be enumerated
+        (`Benchmark.architectures`); None for the whole space.
     """
     if not 0 < fraction < 1:
         raise ValueError(f"The 'fraction' argument must be a number between 0 and 1. Got {fraction!r}.")
-    labels = coarsest_classes(get(space))
+    labels = _labels(get(space), architectures)
     sizes = np.bincount(labels)
     rng = np.random.default_rng(_seed(seed))
     shuffled = rng.permutation(len(sizes))
@@ -104,6 +112,8 @@ def protocol_split(
     seed: int,
     *,
     available: npt.NDArray[np.bool_] | None = None,
+    architectures: Genotypes | None = None,
+    test: int | None = None,
 ) -> Split:
     """Draw the training set of a protocol and say what it is judged on.
 
@@ -127,20 +137,26 @@ def protocol_split(
     seed
         A non-negative integer; the same training sets for all protocols are not promised.
     available
-        ``bool[size]``: architectures that have a value; others are neither trained nor judged on.
+        ``bool[m]``: architectures that have a value; others are neither trained nor judged on.
+    architectures
+        ``int8[m, L]``: what the split is made of, `Benchmark.architectures`. Spaces that cannot be enumerated
+        need it; None stands for the whole space.
+    test
+        Judge on so many of the rows that the protocol judges on, drawn at random with the same seed, as published
+        protocols do (200, 1,000); None for all of them. It does not change the training set.
     """
     home = get(space)
     if protocol not in PROTOCOLS:
         raise unknown_name("protocol", protocol, PROTOCOLS)
-    pool = np.ones(home.size, dtype=np.bool_) if available is None else np.array(available, dtype=np.bool_)
-    if pool.shape != (home.size,):
-        raise ValueError(f"The 'available' argument must have shape ({home.size},). Got {pool.shape}.")
-    classes = coarsest_classes(home)
+    classes = _labels(home, architectures)
+    pool = np.ones(len(classes), dtype=np.bool_) if available is None else np.array(available, dtype=np.bool_)
+    if pool.shape != classes.shape:
+        raise ValueError(f"The 'available' argument must have shape ({len(classes)},). Got {pool.shape}.")
     judged = pool
     if protocol == "unique":
-        judged = pool = pool & ~_dead(home)
+        judged = pool = pool & ~_dead(home, architectures)
     elif protocol == "heldout":
-        mask = holdout_mask(home)
+        mask = holdout_mask(home, architectures=architectures)
         judged, pool = pool & mask, pool & ~mask
     rows = np.flatnonzero(pool)
     if isinstance(n_train, bool) or not isinstance(n_train, int | np.integer) or not 1 <= n_train <= len(rows):
@@ -155,12 +171,35 @@ def protocol_split(
     elif protocol == "all" and home.name not in _JUDGED_WITH_TRAINING_ROWS:
         judged = judged.copy()
         judged[train] = False
-    test = np.flatnonzero(judged)
-    if len(test) < 2:
+    others = np.flatnonzero(judged)
+    if len(others) < 2:
         raise ValueError(
-            f"With {n_train} training rows, protocol {protocol!r} leaves {len(test)} to judge on: use fewer."
+            f"With {n_train} training rows, protocol {protocol!r} leaves {len(others)} to judge on: use fewer."
         )
-    return Split(train, test, unseen[test], _text(home, protocol, int(n_train), len(test)))
+    text = _text(home, protocol, int(n_train), len(others))
+    if test is not None:
+        others = _some(others, test, seed)
+        text = f"{text}; of these {len(others):,} at random"
+    return Split(train, others, unseen[others], text)
+
+
+def _some(rows: npt.NDArray[np.int64], test: int, seed: int) -> npt.NDArray[np.int64]:
+    """So many of the judged rows, ascending, from a stream of random numbers of its own."""
+    if isinstance(test, bool) or not isinstance(test, int | np.integer) or not 2 <= test <= len(rows):
+        raise ValueError(
+            f"The 'test' argument must be an integer from 2 to {len(rows):,}, the architectures that the protocol "
+            f"judges on, or None for all of them. Got {test!r}."
+        )
+    return np.sort(np.random.default_rng([_TEST_STREAM, _seed(seed)]).choice(rows, int(test), replace=False))
+
+
+def _labels(space: SearchSpace, architectures: Genotypes | None) -> npt.NDArray[np.int64]:
+    """Class of equal networks of each architecture, ``int64[m]``."""
+    if architectures is None:
+        return coarsest_classes(space)
+    if space.enumerable:
+        return coarsest_classes(space)[space.index(architectures)]
+    return space.distinct(architectures)[1]
 
 
 def _text(space: SearchSpace, protocol: str, n_train: int, n_test: int) -> str:
@@ -175,12 +214,12 @@ def _text(space: SearchSpace, protocol: str, n_train: int, n_test: int) -> str:
     return f"{space.name}-{protocol}: trained on {n_train:,} random architectures, {what}"
 
 
-def _dead(space: SearchSpace) -> npt.NDArray[np.bool_]:
+def _dead(space: SearchSpace, architectures: Genotypes | None) -> npt.NDArray[np.bool_]:
     """Strings with unreachable operations, where a space has them."""
     marker = getattr(space, "has_dead_operations", None)
     if marker is None:
-        return np.zeros(space.size, dtype=np.bool_)
-    return np.asarray(marker(space.enumerate()), dtype=np.bool_)
+        return np.zeros(space.size if architectures is None else len(architectures), dtype=np.bool_)
+    return np.asarray(marker(space.enumerate() if architectures is None else architectures), dtype=np.bool_)
 
 
 def _seed(seed: int) -> int:
