@@ -398,7 +398,7 @@ def test_unknown_target(name: str) -> None:
             for parameter in parameters
             for bad in (-1, 11.0, float("nan"), "0.5")
         ],
-        ("gnn", {"loss": "hinges"}, r"loss 'hinges'\. Did you mean 'hinge'\? Known: 'bce', 'hinge', 'mse'"),
+        ("gnn", {"loss": "hinges"}, r"loss 'hinges'\. Did you mean 'hinge'\? Known: 'bce', 'hinge', 'listwise', "),
         ("gnn", {"device": "gpu"}, r"device 'gpu'.*Known: 'auto', 'cpu', 'cuda'"),
     ],
     ids=str,
