@@ -95,7 +95,7 @@ def train(
             loss = importance[rows] * (error**2 if squared else error.abs())
             optimiser.zero_grad(set_to_none=True)
             # Mean within, sum over members: each has the gradient that it would have alone.
-            loss.mean(dim=1).sum().backward()  # type: ignore[no-untyped-call]
+            loss.mean(dim=1).sum().backward()
             optimiser.step()
             schedule.step()
     network.eval()

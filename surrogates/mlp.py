@@ -66,6 +66,7 @@ class MLP(Surrogate):
     """
 
     name = "mlp"
+    _network: MLPEnsemble
 
     def __init__(
         self,
@@ -211,7 +212,7 @@ class MLP(Surrogate):
         self.noise_ = float(plain["noise"])
         self.typical_disagreement_ = float(plain["typical_disagreement"])
         inputs = self._inputs(self.anchors_[:1]).shape[1]
-        self._network: MLPEnsemble = MLPEnsemble(self.members, self._sizes(inputs), np.arange(self.members))
+        self._network = MLPEnsemble(self.members, self._sizes(inputs), np.arange(self.members))
         self._network.load_state_dict({k: torch.from_numpy(np.array(v)) for k, v in arrays.items()})
         self._network.eval()
 

@@ -18,7 +18,7 @@ from tauzero.surrogates._wl_labels import Labels, vertex_labels
 from tauzero.surrogates.base import Floats, State, Surrogate
 
 _JITTER = 1e-8
-_CHUNK = 4_096  # architectures predicted at a time
+_CHUNK_ENTRIES = 1 << 20  # entries of the kernel computed at a time: they fit into the cache
 _LABEL_CHUNK = 65_536  # architectures labelled at a time
 _VARIANCE_ROWS = 500  # rows that the standard deviation is computed from
 _DENSE = 512  # labels up to which a matrix of counts is multiplied as a dense one
@@ -67,7 +67,7 @@ class WLGaussianProcess(Surrogate):
         target: str = "mixed",
         rounds: int = 2,
         contract_skips: bool = True,
-        max_rows: int = 4_000,
+        max_rows: int = 3_000,
         max_optimise: int = 800,
         iterations: int = 60,
         random_state: int = 0,
@@ -131,7 +131,10 @@ class WLGaussianProcess(Surrogate):
         linear, squared = np.exp(self.parameters_[:-1]).astype(total.dtype).reshape(2, -1)
         for a, b, w, v in zip(counts, others, linear, squared, strict=True):
             cosine = self._cosines(a, b)
-            total += cosine * (w + v * cosine)
+            product = v * cosine
+            product += w
+            product *= cosine
+            total += product
         return total
 
     def _prior(self) -> tuple[Floats, Floats]:
@@ -208,11 +211,12 @@ class WLGaussianProcess(Surrogate):
         alpha = self._alpha.astype(np.float32)
         signal, noise = float(np.exp(self.parameters_[:-1]).sum()), float(np.exp(self.parameters_[-1]))
         few = self._variance_rows()
+        chunk = max(1, _CHUNK_ENTRIES // len(alpha))
         lower = self._variance_factor(few) if with_std else None
         for begin in range(0, len(rows), _LABEL_CHUNK):
             counts = [c.astype(np.float32) for c in self._normalised(self._labels(rows[begin : begin + _LABEL_CHUNK]))]
-            for start in range(0, counts[0].shape[0], _CHUNK):
-                covariance = self._kernel([c[start : start + _CHUNK] for c in counts], others)
+            for start in range(0, counts[0].shape[0], chunk):
+                covariance = self._kernel([c[start : start + chunk] for c in counts], others)
                 place = slice(begin + start, begin + start + len(covariance))
                 mean[place] = covariance @ alpha
                 if lower is not None:
