@@ -86,8 +86,9 @@ def _parse(arguments: list[str]) -> tuple[int, list[object]]:
         name: str,
         train: Annotated[list[int] | None, typer.Option("--train", min=1)] = None,
         seed: Annotated[int, typer.Option()] = 0,
+        proxy_columns: support.ProxyColumnsOption = None,
     ) -> None:
-        seen.extend([name, train, seed])
+        seen.extend([name, train, seed] + ([proxy_columns] if proxy_columns else []))
 
     return CliRunner().invoke(small, arguments).exit_code, seen
 
@@ -105,6 +106,20 @@ def _parse(arguments: list[str]) -> tuple[int, list[object]]:
 )
 def test_train_takes_several_numbers(arguments: list[str]) -> None:
     assert _parse(arguments) == (0, ["x", [78, 156, 469], 3])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["x", "--proxy-columns", "zen", "nbsz_*", "--seed", "3"],
+        ["x", "--seed", "3", "--proxy-columns", "zen,nbsz_*"],
+        ["x", "--proxy-columns=zen", "nbsz_*", "--seed", "3"],
+        ["--proxy-columns", "zen", "--proxy-columns", "nbsz_*", "--seed", "3", "x"],
+    ],
+)
+def test_proxy_columns_take_several_patterns(arguments: list[str]) -> None:
+    assert _parse(arguments) == (0, ["x", None, 3, ["zen", "nbsz_*"]])
+    assert _parse([*arguments, "--proxy-columns"])[0] == 2
 
 
 @pytest.mark.parametrize(

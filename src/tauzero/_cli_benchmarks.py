@@ -110,13 +110,13 @@ def query(
 
     table = load(name, source)
     dataset = dataset_of(table, dataset)
-    metric = metric if metric is not None else table.default_metric
+    metric = metric if metric is not None else table.main_metric(dataset)
     genotypes = table.space.from_string(arch)
     values, cost = table.query(genotypes, dataset=dataset, metric=metric, epoch=epoch, seed=run, return_cost=True)
-    index = table.space.index(genotypes)
+    index = table.space.index(genotypes).tolist() if table.space.enumerable else [None] * len(genotypes)
     rows = [
         {"arch": a, "index": i, "value": v, "cost_s": c}
-        for a, i, v, c in zip(arch, index.tolist(), values.tolist(), cost.tolist(), strict=True)
+        for a, i, v, c in zip(arch, index, values.tolist(), cost.tolist(), strict=True)
     ]
     payload: dict[str, Any] = {"benchmark": name, "dataset": dataset, "metric": metric, "rows": rows}
     if len(rows) == 1:

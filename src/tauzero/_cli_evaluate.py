@@ -11,18 +11,21 @@ import typer
 from tauzero._cli_support import (
     DatasetOption,
     JsonOption,
+    ProxiesOption,
+    ProxyColumnsOption,
     SourceOption,
     dataset_of,
     emit,
     guarded,
     make_table,
     progress_bar,
+    proxy_encoders,
     split_names,
 )
 
 #: Columns of the table with mean ± standard deviation, and columns with the mean alone.
 _SPREAD = ("tau", "tau_unseen")
-_MEANS = ("spearman", "p_at_1", "n_at_10", "r2", "fit_s", "predict_s")
+_MEANS = ("spearman", "p_at_1", "n_at_10", "r2", "coverage_90", "width_90", "fit_s", "predict_s")
 
 
 @guarded("Nothing was written; run the same command again.")
@@ -41,6 +44,11 @@ def evaluate(
     ] = None,
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="How many random training sets.")] = 5,
     metric: Annotated[str | None, typer.Option("--metric", help="By default the table's main accuracy.")] = None,
+    test: Annotated[
+        int | None, typer.Option("--test", min=2, help="Judge on so many random rows of those of the protocol.")
+    ] = None,
+    proxies: ProxiesOption = None,
+    proxy_columns: ProxyColumnsOption = None,
     source: SourceOption = None,
     jobs: Annotated[int, typer.Option("--jobs", min=1, help="Parallel processes.")] = 1,
     as_json: JsonOption = False,
@@ -53,6 +61,7 @@ def evaluate(
 
     table = benchmarks.load(benchmark, source)
     models = split_names(model or []) or ["auto"]
+    further = proxy_encoders(table.space, proxies, proxy_columns)
     sizes = list(dict.fromkeys(train)) if train else [78, 156, 469]
     with progress_bar("fitting") as progress:
         result = evaluation.evaluate(
@@ -63,9 +72,12 @@ def evaluate(
             models,
             seeds,
             metric=metric,
+            encoders=further,
+            test=test,
             n_jobs=jobs,
             progress=progress,
         ).to_dict()
+    result["proxies"] = None if not further else {"file": proxies, "columns": further[0].columns}
     cells = [
         [row["model"], row["train"], *(_spread(row, name) for name in _SPREAD), *(row[name] for name in _MEANS)]
         for row in result["rows"]
@@ -80,8 +92,19 @@ def evaluate(
         if ceiling is None
         else f"Noise ceiling: tau {ceiling:.4f} between independent training runs ({result['noise_ceiling_metric']})."
     )
+    notes = [noise]
+    if any(row["coverage_90"] is not None for row in result["rows"]):
+        unit = {"percent": "percentage points"}.get(
+            table.unit(result["dataset"], result["metric"]), "the metric's unit"
+        )
+        notes.append(
+            "coverage_90 is the share of rows without a copy in training inside the 90 % interval, width_90 its mean "
+            f"width in {unit}."
+        )
+    if further:
+        notes.append(f"With {len(further[0].columns)} proxies of {proxies}: {', '.join(further[0].columns)}.")
     table_ = make_table(title, ["model", "train", *_SPREAD, *_MEANS], cells)
-    emit(result, as_json, table_, f"Protocol {protocol}: {result['protocol_text']}.", noise)
+    emit(result, as_json, table_, f"Protocol {protocol}: {result['protocol_text']}.", *notes)
 
 
 def _spread(row: dict[str, float | None], name: str) -> str:

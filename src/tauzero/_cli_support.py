@@ -9,6 +9,8 @@ __all__ = [
     "EXIT_WRONG_USE",
     "DatasetOption",
     "JsonOption",
+    "ProxiesOption",
+    "ProxyColumnsOption",
     "SeedOption",
     "SourceOption",
     "SpreadCommand",
@@ -19,6 +21,7 @@ __all__ = [
     "jsonable",
     "make_table",
     "progress_bar",
+    "proxy_encoders",
     "split_names",
 ]
 
@@ -50,6 +53,14 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object 
 DatasetOption = Annotated[str | None, typer.Option("--dataset", help="By default the table's first.")]
 SourceOption = Annotated[
     str | None, typer.Option("--source", help="Read this table or file instead of the imported table.")
+]
+ProxiesOption = Annotated[
+    str | None,
+    typer.Option("--proxies", help="Parquet file of zero-cost proxies (or a folder of `tauzero score`) as features."),
+]
+ProxyColumnsOption = Annotated[
+    list[str] | None,
+    typer.Option("--proxy-columns", help="Names or patterns of its columns: repeated or a,b,c.", show_default="all"),
 ]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]
 
@@ -170,10 +181,24 @@ def split_names(values: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(name for name in names if name))
 
 
-class SpreadCommand(TyperCommand):
-    """A command whose ``--train`` takes several numbers after one option: ``--train 78 156 469``."""
+def proxy_encoders(space: Any, file: str | None, columns: list[str] | None) -> list[Any]:
+    """Encoders of the options ``--proxies`` and ``--proxy-columns``, none without a file."""
+    if file is None:
+        if columns:
+            fail("--proxy-columns needs --proxies FILE.")
+        return []
+    from tauzero import encoders
 
-    spread = ("--train",)
+    return [encoders.create("proxy_scores", space, scores=file, columns=split_names(columns or []) or None)]
+
+
+class SpreadCommand(TyperCommand):
+    """A command with options that take several values at once: ``--train 78 156 469``, ``--proxy-columns zen nwot``.
+
+    ``--train`` takes the numbers after it, ``--proxy-columns`` all words up to the next option.
+    """
+
+    spread = ("--train", "--proxy-columns")
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Repeat the option before each of its numbers, which is the form that the parser knows."""
@@ -187,12 +212,12 @@ class SpreadCommand(TyperCommand):
             if name in self.spread:
                 current = name
                 if equals:
-                    expanded += self._numbers(name, value)
-                elif position + 1 == len(args) or not _is_list_of_numbers(args[position + 1]):
+                    expanded += self._repeated(name, value)
+                elif position + 1 == len(args) or not _continues(name, args[position + 1]):
                     expanded.append(name)  # let the parser report the missing or wrong value
                     current = None
-            elif current is not None and _is_list_of_numbers(word):
-                expanded += self._numbers(current, word)
+            elif current is not None and _continues(current, word):
+                expanded += self._repeated(current, word)
             else:
                 current = None
                 expanded.append(word)
@@ -200,12 +225,15 @@ class SpreadCommand(TyperCommand):
         return rest
 
     @staticmethod
-    def _numbers(option: str, token: str) -> list[str]:
-        return [word for number in token.split(",") for word in (option, number)]
+    def _repeated(option: str, token: str) -> list[str]:
+        return [word for value in token.split(",") for word in (option, value)]
 
 
-def _is_list_of_numbers(token: str) -> bool:
-    return all(number.isdigit() for number in token.split(","))
+def _continues(option: str, token: str) -> bool:
+    """Whether a word is one more value of an option."""
+    if option == "--train":
+        return all(number.isdigit() for number in token.split(","))
+    return not token.startswith("-")
 
 
 # -- errors -----------------------------------------------------------------------------------
