@@ -57,7 +57,7 @@ class PretrainedEncoder(Encoder):
         space: SearchSpace | str,
         *,
         dimension: int = 32,
-        epochs: int = 10,
+        epochs: int = 15,
         sample: int = 10_000,
         seed: int = 0,
         device: str = "cpu",

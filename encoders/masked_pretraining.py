@@ -16,7 +16,7 @@ from tauzero.spaces import CellGraphs
 if TYPE_CHECKING:
     from tauzero.encoders._pretraining_network import Pretraining
 
-_HEADS = 2  # draws of random maps
+_HEADS = 4  # draws of random maps
 _SEED = 0  # the same flow for every seed of the training
 
 
