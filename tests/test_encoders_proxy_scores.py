@@ -311,6 +311,12 @@ def test_made_again_from_its_arrays(name: str) -> None:
         np.concatenate([encoder.transform(rows[k : k + 7]) for k in range(0, 100, 7)]), expected
     )
     assert encoder.transform(rows[:0]).shape == (0, encoder.dimension)
+    assert expected.dtype == np.float32
+    assert expected.flags.c_contiguous
+    assert np.isfinite(expected).all()
+    assert len(set(encoder.feature_names)) == encoder.dimension
+    with pytest.raises(spaces.InvalidGenotypeError, match="Got an array of shape"):
+        encoder.transform(rows[:, :3])
     joined = encoders.union(encoder, encoders.create("onehot", space))
     np.testing.assert_array_equal(joined.transform(rows)[:, : encoder.dimension], expected)
     assert "2 proxies" in repr(encoder)
