@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from lightgbm import Booster
 
 _DISTRIBUTION_CHUNK = 65_536
+_LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)
 _LEAST_SPREAD = 0.02  # of the target's deviation: quantiles of few rows may coincide
 
 
@@ -41,7 +42,7 @@ class QuantileBoosting(LightGBMParameters):
     target
         Transform of the accuracies that is fitted (`tauzero.surrogates.TARGETS`).
     levels
-        Increasing levels in (0, 1), at least two.
+        Increasing levels in (0, 1), at least two; None: 0.1, 0.3, 0.5, 0.7 and 0.9.
     members
         Folds, and models for each level; 1 fits to everything. None: 5 below 20,000 rows, else 1.
     num_trees
@@ -66,7 +67,7 @@ class QuantileBoosting(LightGBMParameters):
         *,
         encoders: Sequence[EncoderLike] = (),
         target: str = "mixed",
-        levels: Sequence[float] = (0.1, 0.3, 0.5, 0.7, 0.9),
+        levels: Sequence[float] | None = None,
         members: int | None = None,
         num_trees: int | None = None,
         learning_rate: float | None = None,
@@ -93,13 +94,17 @@ class QuantileBoosting(LightGBMParameters):
 
     # -- fitting ------------------------------------------------------------------------------
 
+    @property
+    def _levels(self) -> Sequence[float]:
+        return _LEVELS if self.levels is None else self.levels
+
     def _fit(self, rows: Genotypes, target: Floats, weight: Floats) -> None:
         self._check_parameters()
-        _check_levels(self.levels, "levels", "parameter", least=2)
-        if any(b <= a for a, b in zip(self.levels, self.levels[1:], strict=False)):
+        _check_levels(self._levels, "levels", "parameter", least=2)
+        if any(b <= a for a, b in zip(self._levels, self._levels[1:], strict=False)):
             raise ValueError(f"The 'levels' parameter of QuantileBoosting must increase. Got {self.levels!r} instead.")
         self.inflation_ = 1.0
-        self._left_out_quantiles = np.full((len(rows), len(self.levels)), np.nan)
+        self._left_out_quantiles = np.full((len(rows), len(self._levels)), np.nan)
         self._cross_fit(rows, target, weight)
         quantiles = self._left_out_quantiles
         del self._left_out_quantiles
@@ -116,7 +121,7 @@ class QuantileBoosting(LightGBMParameters):
         if self.learning_rate is None:  # the pinball loss pulls with the same force from any distance: larger steps
             params["learning_rate"] *= 2.5
         boosters = []
-        for level in self.levels:
+        for level in self._levels:
             own = params | {"objective": "quantile", "alpha": float(level)}
             data = lightgbm.Dataset(x, target, weight=weight, params=own, free_raw_data=False)
             boosters.append(lightgbm.train(own, data, num_boost_round=trees))
@@ -143,7 +148,7 @@ class QuantileBoosting(LightGBMParameters):
 
     def _spread(self, quantiles: Floats) -> Floats:
         """Half the width between the normal levels -1 and 1, ``float64[n]``."""
-        ends = _interpolated(quantiles, norm.ppf(self.levels), np.array([-1.0, 1.0]))
+        ends = _interpolated(quantiles, norm.ppf(self._levels), np.array([-1.0, 1.0]))
         return np.maximum((ends[:, 1] - ends[:, 0]) / 2, _LEAST_SPREAD)
 
     def _predict_features(self, x: Features, *, with_std: bool) -> tuple[Floats, Floats]:
@@ -179,7 +184,7 @@ class QuantileBoosting(LightGBMParameters):
             part = slice(start, start + _DISTRIBUTION_CHUNK)
             fitted = self._quantiles(self._features(rows[part]))
             centre = fitted.mean(axis=1, keepdims=True)
-            wanted = _interpolated(fitted, norm.ppf(self.levels), norm.ppf(np.asarray(levels, dtype=np.float64)))
+            wanted = _interpolated(fitted, norm.ppf(self._levels), norm.ppf(np.asarray(levels, dtype=np.float64)))
             latent[part] = centre + self.inflation_ * (wanted - centre)
         return self.target_.inverse(latent.reshape(-1)).reshape(latent.shape)[inverse]
 
@@ -201,7 +206,7 @@ class QuantileBoosting(LightGBMParameters):
         members = range(int(plain["members"]))
         try:
             self._models = [
-                [lightgbm.Booster(model_str=texts[f"booster{k}-{level}.txt"]) for level in range(len(self.levels))]
+                [lightgbm.Booster(model_str=texts[f"booster{k}-{level}.txt"]) for level in range(len(self._levels))]
                 for k in members
             ]
         except lightgbm.basic.LightGBMError as error:

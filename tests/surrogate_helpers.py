@@ -14,7 +14,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "extra_trees": {"num_trees": 20},
     "gnn": {"members": 1, "width": 8, "layers": 1, "epochs": 3, "device": "cpu"},
     "mlp": {"width": 8, "depth": 1, "epochs": 5, "members": 3},
-    "quantile_boosting": {"levels": (0.2, 0.5, 0.8), "members": 3, "num_trees": 20, "n_jobs": 1},
+    "quantile_boosting": {"levels": [0.2, 0.5, 0.8], "members": 3, "num_trees": 20, "n_jobs": 1},
     "random_forest": {"num_trees": 20},
     "svr": {"C": 10.0, "gamma": 0.2},
     "tuned": {"surrogate": "gaussian_process", "trials": 2, "folds": 2},
