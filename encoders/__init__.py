@@ -8,6 +8,7 @@ from __future__ import annotations
 __all__ = [
     "Adjacency",
     "Computation",
+    "Descriptors",
     "Encoder",
     "EncoderLike",
     "Features",
@@ -18,6 +19,7 @@ __all__ = [
     "OneHot",
     "Paths",
     "ProxyScores",
+    "SignalPropagation",
     "Union",
     "create",
     "names",
@@ -29,6 +31,7 @@ from tauzero.encoders._registry import create, names, resolve
 from tauzero.encoders.adjacency import Adjacency
 from tauzero.encoders.base import Encoder, EncoderLike, Features
 from tauzero.encoders.computation import Computation
+from tauzero.encoders.descriptors import Descriptors
 from tauzero.encoders.graph_autoencoder import GraphAutoencoder
 from tauzero.encoders.graph_features import GraphFeatures
 from tauzero.encoders.laplacian import Laplacian
@@ -36,4 +39,5 @@ from tauzero.encoders.masked_pretraining import MaskedPretraining
 from tauzero.encoders.onehot import OneHot
 from tauzero.encoders.paths import Paths
 from tauzero.encoders.proxy_scores import ProxyScores
+from tauzero.encoders.signal_propagation import SignalPropagation
 from tauzero.encoders.union import Union, union

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from tauzero.encoders._pretraining_network import Pretraining
 
-_BLOCK = 2_048  # cells embedded at a time
+_BLOCK = 512  # cells embedded at a time: their states stay in the processor's cache
 _PROBE = 64  # architectures whose graphs stand for the definition of a space in the cache's key
 
 

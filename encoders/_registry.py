@@ -9,6 +9,7 @@ from typing import Any
 from tauzero.encoders.adjacency import Adjacency
 from tauzero.encoders.base import Encoder, EncoderLike
 from tauzero.encoders.computation import Computation
+from tauzero.encoders.descriptors import Descriptors
 from tauzero.encoders.graph_autoencoder import GraphAutoencoder
 from tauzero.encoders.graph_features import GraphFeatures
 from tauzero.encoders.laplacian import Laplacian
@@ -16,6 +17,7 @@ from tauzero.encoders.masked_pretraining import MaskedPretraining
 from tauzero.encoders.onehot import OneHot
 from tauzero.encoders.paths import Paths
 from tauzero.encoders.proxy_scores import ProxyScores
+from tauzero.encoders.signal_propagation import SignalPropagation
 from tauzero.encoders.union import Union
 from tauzero.spaces import SearchSpace, unknown_name
 
@@ -23,12 +25,14 @@ _ENCODERS: dict[str, type[Encoder]] = {
     Adjacency.name: Adjacency,
     Computation.name: Computation,
     GraphAutoencoder.name: GraphAutoencoder,
+    Descriptors.name: Descriptors,
     GraphFeatures.name: GraphFeatures,
     Laplacian.name: Laplacian,
     MaskedPretraining.name: MaskedPretraining,
     OneHot.name: OneHot,
     Paths.name: Paths,
     ProxyScores.name: ProxyScores,
+    SignalPropagation.name: SignalPropagation,
     Union.name: Union,
 }
 

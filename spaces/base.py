@@ -39,9 +39,11 @@ class SearchSpace(ABC):
     if not, `enumerate`, `index` and `classes` raise `NotEnumerableError` and the space writes `_draw` and
     `canonical` itself), `operations` (the operation names of the published space in the order of the
     genotype's codes), `graph_operations` (the names of `OPERATIONS` that inner vertices of `graphs` may
-    have, ``sum`` vertices aside), `max_path_length` (most operations on a path from input to output of one
-    cell), `notions` (names of the equivalences that `canonical` and `classes` know, the default first) and
-    `descriptor_names` (names of what `descriptors` computes, if anything).
+    have, `STRUCTURE` vertices aside), `max_path_length` (most operations on a path from input to output of one
+    cell), `notions` (names of the equivalences that `canonical` and `classes` know, the default first),
+    `descriptor_names` (names of what `descriptors` computes, if anything), `concatenates` (a cell's output
+    concatenates what it reads, instead of summing it) and `projects_input` (whatever reads a cell's input
+    reads a 1×1 convolution of it with batch norm and ReLU).
     """
 
     name: ClassVar[str]
@@ -53,6 +55,8 @@ class SearchSpace(ABC):
     notions: ClassVar[tuple[str, ...]]
     enumerable: ClassVar[bool] = True
     descriptor_names: ClassVar[tuple[str, ...]] = ()
+    concatenates: ClassVar[bool] = False
+    projects_input: ClassVar[bool] = False
 
     # -- identity -----------------------------------------------------------------------------
 
@@ -124,6 +128,10 @@ class SearchSpace(ABC):
         nothing is built or measured. Equal for equal networks (`canonical`).
         """
         return np.zeros((len(self.check_range(genotypes)), 0))
+
+    def vertex_widths(self, graphs: CellGraphs) -> npt.NDArray[np.float64]:
+        """Channels of each vertex of `cells` as a share of the cell's output channels, ``float64[n, V]``."""
+        return np.ones(graphs.ops.shape)
 
     def is_valid(self, genotypes: npt.ArrayLike) -> npt.NDArray[np.bool_]:
         """Whether each row (of the right width and value range) is a member of the space, ``bool[n]``."""

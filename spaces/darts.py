@@ -58,6 +58,7 @@ class DARTS(SearchSpace):
     cardinalities = tuple(c for _ in _CELLS for j in range(_NODES) for c in (j + 2, j + 2, _NUM_OPS, _NUM_OPS))
     size = (1 * 3 * 6 * 10 * _NUM_OPS**8) ** 2
     enumerable = False
+    concatenates = True
     operations = (
         "max_pool_3x3",
         "avg_pool_3x3",

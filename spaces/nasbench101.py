@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from tauzero.spaces._graphs import CellGraphs
 from tauzero.spaces._module_hash import module_hashes
+from tauzero.spaces._nasbench101_costs import network_costs, vertex_channels
 from tauzero.spaces._nasbench101_tables import INNER, MAX_EDGES, NUM_BITS, NASBench101Tables, V, build_tables
 from tauzero.spaces._operations import operation_code
 from tauzero.spaces.base import Genotypes, SearchSpace, is_integral
@@ -47,6 +48,9 @@ class NASBench101(SearchSpace):
     graph_operations = _SHARED_NAMES
     max_path_length = INNER
     notions = ("isomorphism",)
+    concatenates = True
+    projects_input = True
+    descriptor_names = ("log_parameters", "log_multiply_adds")
 
     @cached_property
     def _tables(self) -> NASBench101Tables:
@@ -168,6 +172,25 @@ class NASBench101(SearchSpace):
         matrix[:, :, V - 1] = 0
         matrix[rows, :, last] = into_output
         return matrix
+
+    def vertex_widths(self, graphs: CellGraphs) -> npt.NDArray[np.float64]:
+        """Channels of each vertex as a share of the cell's, ``float64[n, 7]``; 1 at the input and the output."""
+        channels = 128
+        width = vertex_channels(graphs, channels) / channels
+        width[:, 0] = 1.0
+        width[np.arange(len(graphs)), graphs.num_nodes.astype(np.int64) - 1] = 1.0
+        return width
+
+    def costs(self, genotypes: npt.ArrayLike) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Trainable parameters, and multiply-adds of convolutions and classifier, of the published networks.
+
+        ``int64[n]`` each. The parameters equal the published ones in all 423,624 rows.
+        """
+        return network_costs(self.graphs(genotypes))
+
+    def descriptors(self, genotypes: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """Logarithms of parameters and multiply-adds, ``float64[n, 2]``."""
+        return np.log(np.stack(self.costs(genotypes), axis=1))
 
     def from_matrices(self, adjacency: npt.ArrayLike, operations: npt.ArrayLike) -> Genotypes:
         """Turn official module specifications of one size into genotypes, ``int8[n, 26]``.

@@ -20,22 +20,26 @@ _SAMPLE = 5_000
 _UNLABELLED = 500
 _CHUNK = 8_192  # rows a thread encodes at a time
 _RARE = 1e-3
+_MANY = 5  # spaces of more operations have hundreds of sequences of length three
 _LONGEST_PATH = 3  # longer ones of NAS-Bench-101 triple the time and did not change tau
 
-#: Feature families: (encoder, prefixes of feature names). Each gets a relevance of its own in a kernel.
-_FAMILIES: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("graph_features", ("count[", "from_input[", "to_output[")),
-    ("graph_features", ("min_path[", "least_on_path[")),
-    ("graph_features", ("max_path[", "most_on_path[")),
-    ("graph_features", ("edges[",)),
-    ("graph_features", ("vertices", "edges", "paths", "direct")),
-    ("paths", ("",)),
-    ("adjacency", ("",)),
+#: Feature families: encoders and prefixes of feature names. Each gets a relevance of its own in a kernel.
+_FAMILIES: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
+    (("graph_features",), ("count[", "from_input[", "to_output[")),
+    (("graph_features",), ("min_path[", "least_on_path[")),
+    (("graph_features",), ("max_path[", "most_on_path[")),
+    (("graph_features",), ("edges[",)),
+    (("graph_features",), ("vertices", "edges", "paths", "direct")),
+    (("paths",), ("",)),
+    (("adjacency",), ("",)),
+    (("signal_propagation", "descriptors"), ("",)),
 )
 
 
 class FeatureMap:
-    """Graph features, path counts and adjacency of a space, standardised and sorted into families.
+    """Graph features, path counts, adjacency, signal propagation and descriptors of a space, sorted into families.
+
+    All standardised.
 
     Means and scales come from a fixed, unlabelled sample of the space, so they do not depend on any
     training set. Features that hardly vary there (fewer than 1 in 1,000 rows) are left out.
@@ -60,10 +64,13 @@ class FeatureMap:
     def __init__(self, space: SearchSpace, extra: Sequence[Encoder] = ()) -> None:
         self.space = space
         self.extra = tuple(extra)
+        longest = _LONGEST_PATH if len(space.graph_operations) <= _MANY else _LONGEST_PATH - 1
         self._encoders: list[Encoder] = [
             create("graph_features", space),
-            create("paths", space, contract_skips=True, counts=True, max_length=_LONGEST_PATH),
+            create("paths", space, contract_skips=True, counts=True, max_length=longest),
             create("adjacency", space),
+            create("signal_propagation", space),
+            *([create("descriptors", space)] if space.descriptor_names else []),
             *self.extra,
         ]
         names = [(k, n) for k, e in enumerate(self._encoders) for n in e.feature_names]
@@ -74,11 +81,14 @@ class FeatureMap:
         self._scale = np.where(varies, sample.std(axis=0), 1.0)
         taken = np.zeros(len(names), dtype=np.bool_)
         members: list[list[int]] = []
-        for encoder, prefixes in _FAMILIES:
+        for encoders, prefixes in _FAMILIES:
             columns = [
                 k
                 for k, (e, n) in enumerate(names)
-                if e == own.get(encoder) and varies[k] and not taken[k] and n.startswith(prefixes)
+                if any(e == own.get(encoder) for encoder in encoders)
+                and varies[k]
+                and not taken[k]
+                and n.startswith(prefixes)
             ]
             taken[columns] = True
             members.append(columns)
