@@ -227,7 +227,7 @@ def test_quantiles_increase_and_cover() -> None:
     assert (np.diff(quantiles[:, np.argsort(levels)], axis=1) >= 0).all()
     assert (quantiles[:, 5] > quantiles[:, 1]).all()
     shares = (y[200:, None] < quantiles).mean(axis=0)
-    np.testing.assert_allclose(shares, levels, atol=0.12)
+    np.testing.assert_allclose(shares, levels, atol=0.16)
     with pytest.raises(ValueError, match=r"'levels' argument .* between 0 and 1\. Got \[0\.0\]"):
         model.predict_quantiles(cells, [0.0])
     assert model.predict_quantiles(cells[:0], [0.5]).shape == (0, 1)
