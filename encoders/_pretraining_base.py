@@ -38,7 +38,8 @@ class PretrainedEncoder(Encoder):
     epochs
         Passes over the sample.
     sample
-        Architectures drawn to train on; equal networks count once, and a smaller space is taken whole.
+        Cells to train on: so many architectures are drawn, divided by the kinds of cell that each has. Equal
+        networks count once, and a smaller space is taken whole.
     seed
         Of the sample, the initialisation and the training.
     device
@@ -157,7 +158,8 @@ class PretrainedEncoder(Encoder):
 
         from tauzero.encoders._pretraining_network import batch_of, train
 
-        count = min(self.sample, self.space.size)
+        kinds = len(self.space.cells(self.space.sample(1, 0)))
+        count = min(max(self.sample // kinds, 1), self.space.size)
         rows, _ = self.space.distinct(self.space.sample(count, self.seed, unique=self.space.enumerable))
         graphs = _stacked(list(self.space.cells(rows).values()))
         device = self._torch_device(training=True)

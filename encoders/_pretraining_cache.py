@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from tauzero.benchmarks import UnwritableFolderError, atomic_path, data_folder
 
-_FORMAT = 1  # to be raised whenever training changes: what is cached is then trained anew
+_FORMAT = 2  # to be raised whenever training changes: what is cached is then trained anew
 _known: dict[str, dict[str, npt.NDArray[Any]]] = {}
 _lock = RLock()  # encoders are used from several threads at once; only one of them should train
 
