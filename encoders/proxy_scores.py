@@ -7,6 +7,7 @@ __all__ = ["ProxyScores"]
 import os
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -163,10 +164,9 @@ class ProxyScores(Encoder):
 
     @cached_property
     def families(self) -> list[npt.NDArray[np.intp]]:
-        """Each proxy is a family of its own; the indicators are one together."""
-        count = len(self.columns)
-        alone = [np.array([k], dtype=np.intp) for k in range(count)]
-        return alone + ([np.arange(count, self.dimension, dtype=np.intp)] if self._indicators else [])
+        """The proxies, and the indicators: a relevance for every proxy would be too many for a few dozen rows."""
+        bounds = [0, len(self.columns), self.dimension]
+        return [np.arange(a, b, dtype=np.intp) for a, b in pairwise(bounds) if b > a]
 
     def get_params(self) -> dict[str, Any]:
         """The plain arguments; together with `arrays` they make an equal encoder."""

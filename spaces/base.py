@@ -98,7 +98,7 @@ class SearchSpace(ABC):
     def _not_enumerable(self, what: str) -> NotEnumerableError:
         return NotEnumerableError(
             f"`{what}` needs a space whose architectures fit into one array; {self.name} has about {self.size:.2g}. "
-            "Use `sample`, `neighbors` or the architectures of a table (`Benchmark.genotypes`) instead."
+            "Use `sample`, `neighbors` or the architectures of a table (`Benchmark.architectures`) instead."
         )
 
     @abstractmethod

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from tauzero.spaces import Genotypes
 from tauzero.surrogates._feature_surrogate import FeatureSurrogate
-from tauzero.surrogates._folds import fold_numbers, scaled_deviation, typical_spreads
+from tauzero.surrogates._folds import fold_numbers, left_out_spread, scaled_deviation
 from tauzero.surrogates._validation import check_integer, check_number
 from tauzero.surrogates.base import Floats
 
@@ -53,6 +53,7 @@ class CrossFitted(FeatureSurrogate):
         seeds = np.random.SeedSequence(self.random_state).generate_state(members + 1).astype(np.int64) % (1 << 30)
         folds = fold_numbers(n, max(members, 2), int(seeds[-1]))
         self._models = []
+        self._left_out = folds == np.arange(members)[:, None]
         if n >= 4:
             for member in range(members):
                 # A single member is judged on one fifth and then fitted to everything.
@@ -74,8 +75,10 @@ class CrossFitted(FeatureSurrogate):
         known = np.isfinite(self.unseen_)
         error = (self.unseen_[known] - target[known]) ** 2
         self.noise_ = float(np.sqrt(error.mean())) if known.any() else 1.0
-        inside_spread, self.typical_disagreement_ = typical_spreads(self._latent, x, self._features.unlabelled)
-        self.unseen_std_[known] = scaled_deviation(inside_spread, float(inside_spread.mean()), self.noise_)[known]
+        latent = self._latent(x)
+        left_out = self._left_out if len(latent) > 1 else np.zeros(latent.shape, dtype=np.bool_)
+        spread, self.typical_disagreement_ = left_out_spread(latent, left_out)
+        self.unseen_std_[known] = scaled_deviation(spread, self.typical_disagreement_, self.noise_)[known]
 
     def _latent(self, x: Features) -> Floats:
         """Predictions of every member, ``float64[members, n]``."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["FeatureMap", "feature_map"]
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from itertools import pairwise
 
@@ -76,6 +76,12 @@ class FeatureMap:
         names = [(k, n) for k, e in enumerate(self._encoders) for n in e.feature_names]
         own = {e.name: k for k, e in enumerate(self._encoders[: len(self._encoders) - len(self.extra)])}
         sample = self.raw(space.sample(min(_SAMPLE, space.size), 0, unique=space.enumerable))
+        for start, part in self._extra_columns():
+            # A table of scores knows few architectures of a large space, a random sample may hold none of them.
+            known = getattr(part, "known", None)
+            if known is not None and len(known):
+                chosen = np.random.default_rng(0).choice(len(known), len(sample))
+                sample[:, start : start + part.dimension] = part.transform(known[chosen])
         varies = (sample != np.median(sample, axis=0)).mean(axis=0) >= _RARE
         self._mean = sample.mean(axis=0)
         self._scale = np.where(varies, sample.std(axis=0), 1.0)
@@ -92,15 +98,20 @@ class FeatureMap:
             ]
             taken[columns] = True
             members.append(columns)
-        start = len(names) - sum(e.dimension for e in self.extra)
-        for part in self.extra:
+        for start, part in self._extra_columns():
             members += [[start + k for k in family.tolist() if varies[start + k]] for family in part.families]
-            start += part.dimension
         self._keep = np.concatenate([np.array(m, dtype=np.intp) for m in members])
         self.unlabelled = self._standardise(sample[:_UNLABELLED])
         bounds = np.cumsum([0, *(len(m) for m in members)])
         self.groups = [np.arange(a, b) for a, b in pairwise(bounds.tolist()) if b > a]
         self.names = [f"{self._encoders[names[k][0]].name}:{names[k][1]}" for k in self._keep]
+
+    def _extra_columns(self) -> Iterator[tuple[int, Encoder]]:
+        """First column of each further encoder among all features, and the encoder."""
+        start = sum(e.dimension for e in self._encoders) - sum(e.dimension for e in self.extra)
+        for part in self.extra:
+            yield start, part
+            start += part.dimension
 
     @property
     def digest(self) -> str:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["fold_numbers", "scaled_deviation", "typical_spreads"]
-
-from collections.abc import Callable
+__all__ = ["fold_numbers", "left_out_spread", "scaled_deviation"]
 
 import numpy as np
 import numpy.typing as npt
@@ -36,26 +34,32 @@ def scaled_deviation(spread: npt.NDArray[np.float64], typical: float, noise: flo
     return noise * np.sqrt(0.5 + 0.5 * relative**2)
 
 
-def typical_spreads(
-    predict: Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float64]],
-    training: npt.NDArray[np.float32],
-    unlabelled: npt.NDArray[np.float32],
+def left_out_spread(
+    latent: npt.NDArray[np.float64], left_out: npt.NDArray[np.bool_]
 ) -> tuple[npt.NDArray[np.float64], float]:
-    """How far the members of an ensemble disagree on the training rows, and typically on others.
+    """How far the members of an ensemble disagree on each training row, and typically on rows that one has not seen.
 
-    Members that were fitted on a row agree on it more than they do elsewhere, so what is usual is measured
-    on a sample of the space that has no labels.
+    A member that left a row out says what the ensemble's error there is judged by; were it counted in the
+    row's disagreement too, large errors would come with large deviations by construction and intervals would
+    be too narrow. So the disagreement of a row is that of the members fitted on it, on a scale on which its mean is
+    the disagreement of all members, which is closest to what new rows will show.
 
     Parameters
     ----------
-    predict
-        Features ``float32[n, d]`` to the predictions of every member, ``float64[members, n]``.
-    training, unlabelled
-        ``float32[n, d]`` each.
+    latent
+        ``float64[members, n]``: predictions of the training rows.
+    left_out
+        ``bool[members, n]``: which member was not fitted on which row.
 
     Returns
     -------
-    Standard deviation between members on the training rows ``float64[n]``, and its mean on the others.
+    ``float64[n]`` and its mean over the rows that a member left out.
     """
-    inside = predict(training).std(axis=0)
-    return inside, float(predict(unlabelled).std(axis=0).mean())
+    judged = left_out.any(axis=0)
+    typical = float(latent[:, judged].std(axis=0).mean()) if judged.any() else 0.0
+    inside = ~left_out
+    count = np.maximum(inside.sum(axis=0), 1)
+    mean = (latent * inside).sum(axis=0) / count
+    spread = np.sqrt((((latent - mean) ** 2) * inside).sum(axis=0) / count)
+    usual = float(spread[judged].mean()) if judged.any() else 0.0
+    return spread * (typical / usual) if usual > 0 else np.full(latent.shape[1], typical), typical

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from tauzero.encoders import EncoderLike
 from tauzero.spaces import Genotypes, Progress, SearchSpace, unknown_name
-from tauzero.surrogates._folds import fold_numbers, scaled_deviation
+from tauzero.surrogates._folds import fold_numbers, left_out_spread, scaled_deviation
 from tauzero.surrogates._gnn_auxiliary import check_auxiliary, merge_auxiliary, transform_auxiliary
 from tauzero.surrogates._validation import check_integer, check_number
 from tauzero.surrogates.base import Floats, State, Surrogate
@@ -30,7 +30,6 @@ _PREDICT_CHUNK_CUDA = 8_192
 _STEPS = 1_000  # of training, for small training sets
 _CROSS_FITTED = 5_000
 _FOLDS, _FOLDS_LARGE = 10, 20
-_UNLABELLED = 500  # architectures on which members' usual disagreement is measured
 _FINE_TUNING = 0.3  # share of the learning rate for weights that are trained already
 
 
@@ -275,11 +274,8 @@ class GNN(Surrogate):
         self.unseen_[known] = latent[left_out.argmax(axis=0), np.arange(len(target))][known]
         error = (self.unseen_[known] - target[known]) ** 2
         self.noise_ = max(float(np.sqrt(error.mean())), 1e-6) if known.any() else 1.0
-        inside = latent.std(axis=0)
-        space = self.space_
-        sample = space.sample(min(_UNLABELLED, space.size), 0, unique=space.enumerable)
-        self.typical_disagreement_ = float(self._latent(self._tensors(space.canonical(sample))).std(axis=0).mean())
-        self.unseen_std_[known] = scaled_deviation(inside, float(inside.mean()), self.noise_)[known]
+        spread, self.typical_disagreement_ = left_out_spread(latent, left_out)
+        self.unseen_std_[known] = scaled_deviation(spread, self.typical_disagreement_, self.noise_)[known]
 
     # -- fine-tuning --------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from tauzero.encoders import Encoder, EncoderLike, create
 from tauzero.spaces import Genotypes, SearchSpace, unknown_name
 from tauzero.surrogates._features import feature_map
-from tauzero.surrogates._folds import fold_numbers, scaled_deviation
+from tauzero.surrogates._folds import fold_numbers, left_out_spread, scaled_deviation
 from tauzero.surrogates._validation import check_integer, check_number
 from tauzero.surrogates.base import Floats, State, Surrogate
 
@@ -168,10 +168,9 @@ class MLP(Surrogate):
             self.unseen_[:] = latent[folds, np.arange(n)]
         known = np.isfinite(self.unseen_)
         self.noise_ = float(np.sqrt(np.mean((self.unseen_[known] - target[known]) ** 2))) if known.any() else 1.0
-        spread = latent.std(axis=0)
-        elsewhere = self._latent(self._inputs(self.space_.canonical(self.space_.sample(500, 0))))
-        self.typical_disagreement_ = float(elsewhere.std(axis=0).mean())
-        self.unseen_std_[known] = scaled_deviation(spread, float(spread.mean()), self.noise_)[known]
+        left_out = (folds == np.arange(len(latent))[:, None]) & known
+        spread, self.typical_disagreement_ = left_out_spread(latent, left_out)
+        self.unseen_std_[known] = scaled_deviation(spread, self.typical_disagreement_, self.noise_)[known]
 
     # -- prediction ---------------------------------------------------------------------------
 

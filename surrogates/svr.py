@@ -13,7 +13,7 @@ import numpy.typing as npt
 from tauzero.encoders import EncoderLike
 from tauzero.spaces import Genotypes, SearchSpace
 from tauzero.surrogates._feature_surrogate import FeatureSurrogate
-from tauzero.surrogates._folds import fold_numbers, scaled_deviation, typical_spreads
+from tauzero.surrogates._folds import fold_numbers, left_out_spread, scaled_deviation
 from tauzero.surrogates._validation import check_integer, check_number
 from tauzero.surrogates.base import Floats, State
 
@@ -134,12 +134,9 @@ class SVR(FeatureSurrogate):
         known = np.isfinite(self.unseen_[chosen])
         error = (self.unseen_[chosen][known] - target[known]) ** 2
         self.noise_ = float(np.sqrt(error.mean())) if known.any() else 1.0
-        inside_spread, self.typical_disagreement_ = typical_spreads(
-            lambda features: self._latent(features)[1:] if len(models) > 1 else self._latent(features),
-            x,
-            self._features.unlabelled,
-        )
-        deviation = scaled_deviation(inside_spread, float(inside_spread.mean()), self.noise_)
+        first = min(1, len(models) - 1)
+        spread, self.typical_disagreement_ = left_out_spread(self._latent(x)[first:], ~np.array(models[first:]))
+        deviation = scaled_deviation(spread, self.typical_disagreement_, self.noise_)
         self.unseen_std_[chosen[known]] = deviation[known]
 
     def _choose(self, squared: npt.NDArray[np.float32], target: Floats, weight: Floats) -> tuple[float, float, float]:

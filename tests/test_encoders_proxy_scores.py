@@ -98,7 +98,7 @@ def test_patterns_of_missing_scores() -> None:
         gap = np.isnan(columns[name])
         np.testing.assert_array_equal(features[:, mark], gap)
         assert (features[gap, "abcdef".index(name)] == 0).all()
-    assert [family.tolist() for family in encoder.families] == [[0], [1], [2], [3], [4], [5], [6, 7, 8]]
+    assert [family.tolist() for family in encoder.families] == [[0, 1, 2, 3, 4, 5], [6, 7, 8]]
     stranger = encoder.transform(DARTS.sample(3, 77))
     np.testing.assert_array_equal(stranger, np.tile([0] * 6 + [1] * 3, (3, 1)))
 
