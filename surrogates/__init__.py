@@ -11,6 +11,7 @@ __all__ = [
     "TARGETS",
     "CurvePredictor",
     "ModelFormatError",
+    "MultiSpaceGNN",
     "Surrogate",
     "create",
     "learning_curves",
@@ -26,3 +27,4 @@ from tauzero.surrogates._registry import create, names
 from tauzero.surrogates._target import TARGETS
 from tauzero.surrogates.base import Surrogate
 from tauzero.surrogates.learning_curves import CurvePredictor
+from tauzero.surrogates.multi_space import MultiSpaceGNN

@@ -5,11 +5,13 @@ from __future__ import annotations
 __all__ = ["load", "pretrained_names"]
 
 from pathlib import Path
+from typing import cast
 
 from tauzero.spaces import unknown_name
 from tauzero.surrogates._files import load_surrogate
 from tauzero.surrogates.base import Surrogate
 
+_MULTI_SPACE_FILE = "multi_space.json"
 _FOLDER = Path(__file__).parent / "pretrained"
 
 
@@ -20,6 +22,9 @@ def pretrained_names() -> list[str]:
 
 def load(source: str | Path) -> Surrogate:
     """Load a surrogate.
+
+    A saved `MultiSpaceGNN` (``"multi-space"`` ships with tauzero) is read too; it is no `Surrogate`, as it has no space
+    of its own, and `MultiSpaceGNN.load` tells type checkers so.
 
     Parameters
     ----------
@@ -35,6 +40,11 @@ def load(source: str | Path) -> Surrogate:
         If the folder holds no (complete) model.
     """
     folder = Path(source)
+    place = folder if folder.is_dir() else _FOLDER / folder
+    if (place / _MULTI_SPACE_FILE).is_file():
+        from tauzero.surrogates.multi_space import MultiSpaceGNN
+
+        return cast("Surrogate", MultiSpaceGNN.load(source))
     if folder.is_dir():
         return load_surrogate(folder)
     if str(source) in pretrained_names():

@@ -22,6 +22,7 @@ _SURROGATES: dict[str, tuple[str, str]] = {
     "mlp": ("tauzero.surrogates.mlp", "MLP"),
     "quantile_boosting": ("tauzero.surrogates.quantile_boosting", "QuantileBoosting"),
     "random_forest": ("tauzero.surrogates.random_forest", "RandomForest"),
+    "transfer": ("tauzero.surrogates.transfer", "Transfer"),
     "tuned": ("tauzero.surrogates._tuning", "Tuned"),
     "svr": ("tauzero.surrogates.svr", "SVR"),
     "wl_gaussian_process": ("tauzero.surrogates.wl_gaussian_process", "WLGaussianProcess"),

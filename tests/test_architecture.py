@@ -30,6 +30,7 @@ TORCH_FILES = {
             "_gnn_tensors.py",
             "_gnn_training.py",
             "_mlp_model.py",
+            "_multi_space_training.py",
         }
     ),
 }
