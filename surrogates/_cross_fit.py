@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["CrossFitted", "LightGBMParameters"]
 
 from abc import abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ from tauzero.surrogates._validation import check_integer, check_number
 from tauzero.surrogates.base import Floats
 
 Features = npt.NDArray[np.float32]
+_FEW = 1_000  # rows below which many members of few features each are better
 _SINGLE_FROM = 20_000  # rows from which one model is enough
 
 
@@ -29,6 +30,7 @@ class CrossFitted(FeatureSurrogate):
 
     members: int | None
     n_jobs: int | None
+    _members_of_few: ClassVar[int] = 5  # members below `_FEW` rows
     _models: list[Any]
 
     @abstractmethod
@@ -49,7 +51,7 @@ class CrossFitted(FeatureSurrogate):
         """Fit the members and set `unseen_`; returns the features of the training rows, ``float32[n, d]``."""
         x = self._features(rows)
         n = len(rows)
-        members = self.members or (5 if n < _SINGLE_FROM else 1)
+        members = self.members or (self._members_of_few if n < _FEW else 5 if n < _SINGLE_FROM else 1)
         seeds = np.random.SeedSequence(self.random_state).generate_state(members + 1).astype(np.int64) % (1 << 30)
         folds = fold_numbers(n, max(members, 2), int(seeds[-1]))
         self._models = []
@@ -98,7 +100,7 @@ class LightGBMParameters(CrossFitted):
     learning_rate: float | None
     num_leaves: int | None
     min_child_samples: int | None
-    feature_fraction: float
+    feature_fraction: float | None
     subsample: float
 
     def _check_parameters(self) -> None:
@@ -108,7 +110,8 @@ class LightGBMParameters(CrossFitted):
                 check_integer(self, parameter, 1)
         if self.learning_rate is not None:
             check_number(self, "learning_rate", 1e-6, 1.0)
-        check_number(self, "feature_fraction", 1e-3, 1.0)
+        if self.feature_fraction is not None:
+            check_number(self, "feature_fraction", 1e-3, 1.0)
         check_number(self, "subsample", 1e-3, 1.0)
 
     def _parameters(self, n: int, seed: int) -> tuple[dict[str, Any], int]:
@@ -117,7 +120,7 @@ class LightGBMParameters(CrossFitted):
         The library's defaults learn nothing from 30 rows (`min_child_samples` is 20); here leaf sizes and the
         number of leaves grow with the training set.
         """
-        small = n < 1_000
+        small = n < _FEW
         leaves = self.num_leaves or int(np.clip(n // 8, 7, 16 if small else 31 if n < _SINGLE_FROM else 127))
         trees = self.num_trees or (100 if small else 400 if n < _SINGLE_FROM else 1_000)
         return {
@@ -127,7 +130,7 @@ class LightGBMParameters(CrossFitted):
             "min_data_in_leaf": self.min_child_samples or int(np.clip(n // 100, 2, 20)),
             "min_data_in_bin": 1 if small else 3,
             "max_bin": 63,
-            "feature_fraction": self.feature_fraction,
+            "feature_fraction": self.feature_fraction or (0.2 if small else 0.5),
             "bagging_fraction": max(self.subsample, min(1.0, 1.5 / n)),  # the library fails on a sample of no row
             "bagging_freq": 1,
             "lambda_l2": 1.0,

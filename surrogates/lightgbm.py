@@ -53,7 +53,7 @@ class LightGBM(LightGBMParameters):
         grade; its scores are mapped back to the target by a monotone function learned on rows left out.
     members
         Folds, and models; 1 fits a single model to everything (its deviation then comes from a split of
-        its own). None: 5 below 20,000 rows, else 1.
+        its own). None: 10 below 1,000 rows, 5 below 20,000, else 1.
     num_trees
         Boosting rounds; None chooses by the size of the training set.
     learning_rate
@@ -61,7 +61,7 @@ class LightGBM(LightGBMParameters):
     num_leaves, min_child_samples
         Size of trees and of leaves; None chooses by the size of the training set.
     feature_fraction, subsample
-        Share of features per tree, and of rows per round.
+        Share of features per tree (None: a fifth below 1,000 rows, else a half), and of rows per round.
     n_jobs
         Threads; None uses what OpenMP allows. The result does not depend on it.
     random_state
@@ -69,6 +69,7 @@ class LightGBM(LightGBMParameters):
     """
 
     name = "lightgbm"
+    _members_of_few = 10
 
     def __init__(
         self,
@@ -82,7 +83,7 @@ class LightGBM(LightGBMParameters):
         learning_rate: float | None = None,
         num_leaves: int | None = None,
         min_child_samples: int | None = None,
-        feature_fraction: float = 0.5,
+        feature_fraction: float | None = None,
         subsample: float = 0.8,
         n_jobs: int | None = None,
         random_state: int = 0,
