@@ -12,7 +12,6 @@ import numpy.typing as npt
 
 from tauzero.encoders import EncoderLike
 from tauzero.spaces import Genotypes, SearchSpace, unknown_name
-from tauzero.surrogates._feature_surrogate import FeatureSurrogate
 from tauzero.surrogates._multi_space_encoder import JoinedFeatures, TransferEncoder
 from tauzero.surrogates.base import Floats, State, Surrogate
 from tauzero.surrogates.multi_space import MultiSpaceGNN
@@ -89,7 +88,7 @@ class Transfer(Surrogate):
             )
         return MultiSpaceGNN.load(self.source)
 
-    def _member(self) -> FeatureSurrogate:
+    def _member(self) -> Surrogate:
         """The surrogate to fit, reading the joined features."""
         from tauzero.surrogates._registry import create
 
