@@ -99,7 +99,6 @@ class Transfer(Surrogate):
         member = create(
             self.surrogate, self.space_, encoders=joined.extra, target=self.target, random_state=self.random_state
         )
-        assert isinstance(member, FeatureSurrogate)
         member._extended = joined
         return member
 
