@@ -8,6 +8,8 @@ not computed again; ``--parts`` chooses among
 size
     NAS-Bench-101: learn from small cells, judge on larger ones, against the same model that learnt from as many
     large ones. Beside tau: error against `ood_score` and two other scores, coverage of 90 % intervals.
+shifts
+    What share of architectures `ood_score` and others call unfamiliar, where the shift is known.
 within
     The same figures for random training rows of each space.
 spaces
@@ -22,6 +24,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import tempfile
 import time
 from collections.abc import Callable
@@ -47,6 +50,7 @@ SINGLE: dict[str, dict[str, Any]] = {
 SPACES = ("nasbench101", "nasbench201", "transnas_micro")
 FEW = (16, 32, 78)
 SEEDS = (0, 1, 2)
+SIZES = ((6, 1_000), (5, 1_000), (6, 4_000))  # most vertices of training cells, training rows
 JUDGED = 10_000
 BINS = (0.0, 0.5, 1.0, 1.5, 2.0, np.inf)
 
@@ -197,7 +201,7 @@ def size(data: Data, figures: Figures) -> None:
     cells, y = data.column("nasbench101")
     space = data("nasbench101").space
     vertices = space.graphs(cells).num_nodes
-    for most, n in ((6, 1_000), (6, 4_000), (5, 1_000)):
+    for most, n in SIZES:
         for seed in SEEDS:
             rng = np.random.default_rng(seed)
             small = rng.permutation(np.flatnonzero(vertices <= most))
@@ -336,7 +340,135 @@ def spaces(data: Data, figures: Figures) -> None:
             )  # fmt: skip
 
 
-PARTS = {"within": within, "spaces": spaces, "size": size}
+def cross_fitted_range(train: np.ndarray, judged: np.ndarray, seed: int) -> np.ndarray:
+    """`outside_range` in units of its 95 % quantile on training rows, each a tenth that the range was not read from."""
+    excess = np.empty(len(train))
+    for part in np.array_split(np.random.default_rng(seed).permutation(len(train)), 10):
+        excess[part] = outside_range(np.delete(train, part, axis=0), train[part])
+    return outside_range(train, judged) / max(float(np.quantile(excess, 0.95)), 1e-3)
+
+
+def shifts(data: Data, figures: Figures) -> None:
+    """How many architectures each score calls unfamiliar (above 1), of the training rows' kind and of another."""
+    from tauzero.surrogates._familiarity import Familiarity
+
+    vertices = data("nasbench101").space.graphs(data("nasbench101").architectures).num_nodes
+    convolutions = (data("nasbench201").architectures == 3).sum(axis=1)
+    cases = [
+        ("nasbench101", "at most 6 vertices, 7", 1_000, vertices <= 6, vertices == 7),
+        ("nasbench101", "at most 6 vertices, 7", 200, vertices <= 6, vertices == 7),
+        ("nasbench101", "at most 5 vertices, 6", 1_000, vertices <= 5, vertices == 6),
+        ("nasbench201", "no 3×3 convolution, some", 200, convolutions == 0, convolutions >= 1),
+        ("nasbench201", "at most one 3×3 convolution, three or more", 200, convolutions <= 1, convolutions >= 3),
+    ]
+    for name, what, n, inside, outside in cases:
+        cells, features = data(name).architectures, feature_map(data(name).space)
+        for seed in SEEDS:
+
+            def one(n: int = n, inside: Any = inside, outside: Any = outside, seed: int = seed) -> Any:
+                rng = np.random.default_rng(seed)
+                kind = rng.permutation(np.flatnonzero(inside))
+                other = rng.permutation(np.flatnonzero(outside))[:3_000]
+                x, f, o = (features(cells[rows]) for rows in (kind[:n], kind[n : n + 1_500], other))
+                near, reach = Familiarity.fit(x), [cross_fitted_range(x, z, seed) for z in (f, o)]
+                covariance = np.cov(x.T) + 0.1 * np.eye(x.shape[1])
+                white = np.linalg.cholesky(np.linalg.inv(covariance)).astype(np.float32)
+                whitened = Familiarity.fit(x @ white)
+                scores = {
+                    "ood_score": (near.score(f), near.score(o)),
+                    "range": tuple(reach),
+                    "larger of both": tuple(np.maximum(near.score(z), r) for z, r in zip((f, o), reach, strict=True)),
+                    "whitened": (whitened.score(f @ white), whitened.score(o @ white)),
+                }
+                return {
+                    f"{score} {key}": rounded(value)
+                    for score, (a, b) in scores.items()
+                    for key, value in (("same", (a > 1).mean()), ("other", (b > 1).mean()), ("auroc", auroc(a, b)))
+                }
+
+            figures.add(f"shifts | {name}: {what} | {n} rows", seed, one)
+
+
+# -- tables -----------------------------------------------------------------------------------
+
+
+def shown(figures: dict[str, Any], key: str, name: str, digits: int = 3) -> str:
+    """Mean and standard deviation over seeds, as the documentation has them."""
+    if key not in figures:
+        return ""
+    values = [seed[name] for seed in figures[key].values()]
+    short = "" if len(values) == len(SEEDS) else f" ({len(values)} of {len(SEEDS)} seeds)"
+    return f"{np.mean(values):.{digits}f} ± {np.std(values):.{digits}f}{short}"
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """A table in Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def tables(figures: dict[str, Any]) -> str:
+    """All tables of docs/transfer.md."""
+    pages = []
+    few = ["gaussian_process", "auto", "transfer", "transfer[embedding]", "transfer[auto]", "gnn", "gnn, fine-tuned"]
+    targets = list(dict.fromkeys(k.rsplit(" | ", 2)[0] for k in figures if " left out" in k))
+    for n, names in ((0, ["log_parameters", "multi_space"]), *[(n, few) for n in FEW]):
+        rows = [[t, *(shown(figures, f"{t} | {n} rows | {name}", "tau") for name in names)] for t in targets]
+        columns = [k for k in range(len(names)) if any(r[k + 1] for r in rows)]
+        rows = [[r[0].replace(" | ", ": "), *(r[k + 1] for k in columns)] for r in rows]
+        pages.append(f"**{n} rows**\n\n" + table(["judged on", *(f"`{names[k]}`" for k in columns)], rows))
+    rows, more = [], []
+    for most, n in SIZES:
+        for name in (*SINGLE, "multi_space"):
+            where = f"size | {most} to {most + 1} vertices | {n} rows"
+            pair = [f"{where} | {kind} | {name}" for kind in ("extrapolation", "same size")]
+            first = [f"≤ {most} → {most + 1}", f"{n:,}", f"`{name}`"]
+            if any(k in figures for k in pair):
+                rows.append(first + [shown(figures, k, "tau") for k in pair])
+            if name != "multi_space" and pair[0] in figures:
+                for key, kind in zip(pair, ("larger", "same size"), strict=True):
+                    more.append([*first, kind, *unfamiliar(figures, key)])
+    pages.append(table(["vertices", "rows", "model", "tau, larger cells", "tau, learnt from the same size"], rows))
+    for key in (k for k in figures if k.startswith("within")):
+        _, where, n_rows, name = key.split(" | ")
+        more.append([where, n_rows.removesuffix(" rows"), f"`{name}`", "random rows", *unfamiliar(figures, key)])
+    names = ["`ood_score` > 1", "coverage", "coverage, stretched", "ρ `ood_score`", "ρ deviation", "ρ range"]
+    pages.append(table(["space", "rows", "model", "judged on", *names, "ρ relevant", "bias, %"], more))
+    rows = []
+    for key, kind in (("extrapolation", "larger cells"), ("same size", "same size")):
+        for name in SINGLE:
+            chosen = [seed["bins"] for k, v in figures.items() if f"{key} | {name}" in k for seed in v.values()]
+            for b in range(len(BINS) - 1):
+                share = float(np.mean([c[b]["share"] for c in chosen])) if chosen else 0.0
+                if share >= 0.002:
+                    weights = [c[b]["share"] for c in chosen if c[b]["share"]]
+                    mean = {
+                        q: np.average([c[b][q] for c in chosen if c[b]["share"]], weights=weights)
+                        for q in ("coverage_90", "coverage_90_stretched", "mae")
+                    }
+                    span = f"{BINS[b]:g} to {BINS[b + 1]:g}" if np.isfinite(BINS[b + 1]) else f"over {BINS[b]:g}"
+                    figures_of = [f"{mean[q]:.1%}" for q in ("coverage_90", "coverage_90_stretched")]
+                    rows.append([kind, f"`{name}`", span, f"{share:.1%}", *figures_of, f"{mean['mae']:.2f}"])
+    pages.append(table(["judged on", "model", "`ood_score`", "share", "coverage", "stretched", "error, %"], rows))
+    rows = []
+    scores = ("ood_score", "range", "larger of both", "whitened")
+    for key in (k for k in figures if k.startswith("shifts")):
+        cells = []
+        for score in scores:
+            mean = [np.mean([seed[f"{score} {q}"] for seed in figures[key].values()]) for q in ("same", "other")]
+            cells.append(f"{mean[0]:.0%} / {mean[1]:.0%}")
+        rows.append([key.split(" | ")[1], key.split(" | ")[2].removesuffix(" rows"), *cells])
+    pages.append(table(["learnt from, judged on", "rows", *scores], rows))
+    return re.sub(r"(\d)%", r"\1 %", "\n".join(pages))
+
+
+def unfamiliar(figures: dict[str, Any], key: str) -> list[str]:
+    """What the scores know of the error, in the order of the table."""
+    names = ("ood_above_1", "coverage_90", "coverage_90_stretched", "rho_ood", "rho_std", "rho_range", "rho_relevant")
+    return [shown(figures, key, name, 2) for name in (*names, "bias")]
+
+
+PARTS = {"shifts": shifts, "within": within, "spaces": spaces, "size": size}
 
 
 def main() -> None:
@@ -344,7 +476,11 @@ def main() -> None:
     parser.add_argument("--table", action="append", default=[], metavar="NAME=PATH")
     parser.add_argument("--out", type=Path, default=Path("performance/results/extrapolation.json"))
     parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS))
+    parser.add_argument("--tables", action="store_true", help="print the tables of the documentation, compute nothing")
     arguments = parser.parse_args()
+    if arguments.tables:
+        print(tables(Figures(arguments.out).content["figures"]))
+        return
     torch.set_num_threads(1)
     data = Data(dict(entry.split("=", 1) for entry in arguments.table))
     figures = Figures(arguments.out)
