@@ -22,8 +22,24 @@ import torch
 import tauzero as tz
 
 RECIPES: dict[str, tuple[str, dict[str, Any]]] = {
-    "nasbench101": ("gnn", {"members": 1, "width": 64, "layers": 4, "epochs": 30, "batch_size": 512, "dropout": 0.0}),
-    "nasbench201": ("gnn", {"members": 3, "width": 48, "epochs": 150, "batch_size": 128, "target": "mixed"}),
+    "nasbench101": (
+        "gnn",
+        {
+            "members": 1,
+            "width": 64,
+            "layers": 4,
+            "epochs": 24,
+            "batch_size": 512,
+            "dropout": 0.0,
+            "features": False,
+            "loss": "hinge",
+            "learning_rate": 2e-3,
+        },
+    ),
+    "nasbench201": (
+        "gnn",
+        {"members": 3, "width": 48, "epochs": 150, "batch_size": 128, "target": "mixed", "loss": "hinge"},
+    ),
 }
 
 
