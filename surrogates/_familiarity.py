@@ -11,48 +11,76 @@ import numpy.typing as npt
 
 _NEIGHBOURS = 3
 _TYPICAL = 0.95
+_FOLDS = 10
+_LEAST_UNIT = 1e-3
 _CHUNK = 8_192
+
+_Array = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
 class Familiarity:
-    """Mean distance to the three nearest training rows in standardised features, relative to what is usual.
+    """Distance from the training rows and excess over their range, in standardised features, relative to what is usual.
+
+    The distance is the mean root mean squared difference to the three nearest training rows. The excess is the
+    Euclidean distance to the box that the training rows' features span: a cell with one vertex more than any in
+    training may lie near some of them in most features and outside of all of them in a few. The score is the
+    larger of the two, each in units of what 95 % of the training rows stay below when they are left out.
 
     Attributes
     ----------
     anchors
         ``float32[m, d]``: features of training rows.
-    unit
-        The 95 % quantile of the same distance of each of them to the others.
+    low, high
+        ``float32[d]``: their range.
+    unit, excess_unit
+        The 95 % quantiles.
     """
 
-    anchors: npt.NDArray[np.float32]
+    anchors: _Array
+    low: _Array
+    high: _Array
     unit: float
+    excess_unit: float
 
     @classmethod
-    def fit(cls, anchors: npt.NDArray[np.float32]) -> Familiarity:
+    def fit(cls, anchors: _Array) -> Familiarity:
         """Learn from the features of training rows, ``float32[n, d]``, n ≥ 1."""
+        low, high = anchors.min(axis=0), anchors.max(axis=0)
         if len(anchors) < 2:
-            return cls(anchors, 1.0)
+            return cls(anchors, low, high, 1.0, 1.0)
         own = _nearest(_distances(anchors, anchors), skip=1)
-        return cls(anchors, max(float(np.quantile(own, _TYPICAL)), 1e-3))
+        fold = np.arange(len(anchors)) % min(_FOLDS, len(anchors))
+        excess = np.empty(len(anchors))
+        for k in range(fold.max() + 1):
+            others = anchors[fold != k]
+            excess[fold == k] = _excess(anchors[fold == k], others.min(axis=0), others.max(axis=0))
+        units = [max(float(np.quantile(of, _TYPICAL)), _LEAST_UNIT) for of in (own, excess)]
+        return cls(anchors, low, high, units[0], units[1])
 
-    def score(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-        """Distance of other rows, ``float64[n]``, in units of `unit`."""
+    def score(self, features: _Array) -> npt.NDArray[np.float64]:
+        """Score of other rows, ``float64[n]``, at least 0; above 1 is unusual."""
         out = np.empty(len(features))
         for start in range(0, len(features), _CHUNK):
-            part = slice(start, start + _CHUNK)
-            out[part] = _nearest(_distances(features[part], self.anchors), skip=0)
-        return out / self.unit
+            part = features[start : start + _CHUNK]
+            nearest = _nearest(_distances(part, self.anchors), skip=0) / self.unit
+            out[start : start + _CHUNK] = np.maximum(nearest, _excess(part, self.low, self.high) / self.excess_unit)
+        return out
 
 
-def _distances(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def _excess(features: _Array, low: _Array, high: _Array) -> npt.NDArray[np.float64]:
+    """Euclidean distance to a box, ``float64[n]``."""
+    outside = np.maximum(np.maximum(low - features, features - high), 0)
+    return np.sqrt((outside.astype(np.float64) ** 2).sum(axis=1))
+
+
+def _distances(a: _Array, b: _Array) -> _Array:
     """Root mean squared difference per feature, ``float32[n, m]``."""
     squared = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1) - 2.0 * (a @ b.T)
     return np.sqrt(np.maximum(squared, 0.0, out=squared) / max(a.shape[1], 1))
 
 
-def _nearest(distance: npt.NDArray[np.float32], *, skip: int) -> npt.NDArray[np.float64]:
+def _nearest(distance: _Array, *, skip: int) -> npt.NDArray[np.float64]:
     """Mean of the least distances of each row, the first `skip` (itself) left out."""
     count = min(_NEIGHBOURS, distance.shape[1] - skip)
     least = np.partition(distance, skip + count - 1, axis=1)[:, : skip + count]

@@ -296,9 +296,11 @@ class Surrogate(RegressorMixin, BaseEstimator):  # type: ignore[misc] # scikit-l
     def ood_score(self, genotypes: npt.ArrayLike) -> Floats:
         """How unlike the training set architectures are, ``float64[n]``, at least 0.
 
-        Distance of an architecture's graph features to its nearest training rows, in units of that distance's
-        95 % quantile within the training set: above 1, the architecture is more isolated than 95 % of the
-        training rows were, and means, deviations and intervals should not be trusted.
+        The larger of two: the distance of an architecture's graph features to its nearest training rows, and how far
+        they leave the range of the training set; each in units of what 95 % of the training rows stay below when
+        they are left out. Above 1 an architecture is unlike what was learned from: ranks, deviations and intervals
+        there rest on extrapolation (``docs/transfer.md`` has measurements; intervals widened by this factor
+        still covered cells one vertex larger than any in training).
         """
         self._check_fitted()
         rows, inverse = self.space_.distinct(self.space_.validate(genotypes))
