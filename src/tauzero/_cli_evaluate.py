@@ -4,10 +4,11 @@ from __future__ import annotations
 
 __all__ = ["evaluate"]
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from tauzero._cli_models import TuneOption
 from tauzero._cli_support import (
     DatasetOption,
     JsonOption,
@@ -49,6 +50,7 @@ def evaluate(
     ] = None,
     proxies: ProxiesOption = None,
     proxy_columns: ProxyColumnsOption = None,
+    tune: TuneOption = None,
     source: SourceOption = None,
     jobs: Annotated[int, typer.Option("--jobs", min=1, help="Parallel processes.")] = 1,
     as_json: JsonOption = False,
@@ -57,10 +59,13 @@ def evaluate(
 
     Example: `tauzero evaluate nasbench201 --dataset cifar10 --protocol all --train 78 156 469 --model auto --seeds 5`
     """
-    from tauzero import benchmarks, evaluation
+    from tauzero import benchmarks, evaluation, surrogates
 
     table = benchmarks.load(benchmark, source)
-    models = split_names(model or []) or ["auto"]
+    names = split_names(model or []) or ["auto"]
+    models: Any = names
+    if tune is not None:
+        models = {f"{name} tuned": surrogates.create(name, table.space, tune=tune) for name in names}
     further = proxy_encoders(table.space, proxies, proxy_columns)
     sizes = list(dict.fromkeys(train)) if train else [78, 156, 469]
     with progress_bar("fitting") as progress:
@@ -77,6 +82,7 @@ def evaluate(
             n_jobs=jobs,
             progress=progress,
         ).to_dict()
+    result["tune"] = tune
     result["proxies"] = None if not further else {"file": proxies, "columns": further[0].columns}
     cells = [
         [row["model"], row["train"], *(_spread(row, name) for name in _SPREAD), *(row[name] for name in _MEANS)]

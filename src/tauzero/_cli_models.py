@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["fit", "predict"]
+__all__ = ["TuneOption", "fit", "predict"]
 
 from pathlib import Path
 from time import perf_counter
@@ -26,6 +26,11 @@ from tauzero._cli_support import (
     proxy_encoders,
 )
 
+TuneOption = Annotated[
+    int | None,
+    typer.Option("--tune", min=1, help="Choose parameters among so many candidates, on training rows (extra optuna)."),
+]
+
 _CHUNK = 32_768
 #: What a value of a unit is called in tables for people.
 _UNITS = {"percent": "predicted accuracy, %"}
@@ -41,6 +46,7 @@ def fit(
     metric: Annotated[str | None, typer.Option("--metric", help="By default the table's main accuracy.")] = None,
     proxies: ProxiesOption = None,
     proxy_columns: ProxyColumnsOption = None,
+    tune: TuneOption = None,
     source: SourceOption = None,
     seed: SeedOption = 0,
     check: Annotated[bool, typer.Option(help="Judge the model on all other architectures.")] = True,
@@ -67,8 +73,11 @@ def fit(
 
     start = perf_counter()
     params: dict[str, Any] = {"encoders": further} if further else {}
-    surrogate = surrogates.create(model, space, random_state=seed, **params)
-    surrogate.fit(rows[chosen], values[chosen])
+    with progress_bar("tuning" if tune is not None else "fitting") as progress:
+        if tune is not None:  # a study reports its candidates, a fit reports nothing
+            params["progress"] = progress
+        surrogate = surrogates.create(model, space, tune=tune, random_state=seed, **params)
+        surrogate.fit(rows[chosen], values[chosen])
     fit_s = perf_counter() - start
     origin: dict[str, Any] = {
         "benchmark": benchmark,
@@ -80,6 +89,9 @@ def fit(
     }
     if further:
         origin["proxies"] = further[0].columns
+    if tune is not None:
+        tuned: Any = surrogate
+        origin |= {"tune": tune, "best_params": tuned.best_params_, "best_score": tuned.best_score_}
     surrogate.metadata_ = {**origin, "unit": table.unit(dataset, metric), "licence": table.info()["licence"]}
     surrogate.save(out)
 
@@ -92,6 +104,8 @@ def fit(
 
 
 def _shown(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name}={item}" for name, item in value.items())
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
@@ -157,7 +171,14 @@ def predict(
     if interval is not None and not 0 < interval < 1:
         fail(f"--interval must be a level between 0 and 1, such as 0.9. Got {interval}.")
     surrogate = surrogates.load(model)
+    if not isinstance(surrogate, surrogates.Surrogate):
+        fail(f"{model} is a model of several spaces: load it in Python (`MultiSpaceGNN`) or start a surrogate from it.")
     space = surrogate.space_
+    if everything and not space.enumerable:
+        fail(
+            f"--all needs a space that can be enumerated, and {space.name} has about {space.size:.1e} architectures: "
+            "name the ones that you want by --arch."
+        )
     genotypes = space.enumerate() if everything else space.from_string(arch or [])
     start = perf_counter()
     found = _predict_in_chunks(surrogate, genotypes, interval, ood)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tauzero._cli_support import JsonOption, SeedOption, emit, guarded, make_table, progress_bar, split_names
+from tauzero._cli_support import JsonOption, SeedOption, emit, fail, guarded, make_table, progress_bar, split_names
 from tauzero.spaces.errors import BenchmarkFormatError
 
 if TYPE_CHECKING:
@@ -44,12 +44,18 @@ def score(
     import numpy as np
     import pandas as pd
 
+    from tauzero import networks
     from tauzero import proxies as room
     from tauzero.spaces import get
 
     if arch and sample is not None:
         raise ValueError("--sample and --arch exclude each other: random architectures, or those that you name.")
     found = get(space)
+    if found.name not in networks.names():
+        fail(
+            f"proxies are computed on networks, which tauzero builds for {', '.join(networks.names())} only. "
+            f"Got {space}: scores that you have already are features by `tauzero fit` and `evaluate --proxies FILE`."
+        )
     genotypes = found.from_string(arch) if arch else found.sample(sample or 10, seed)
     names = split_names(proxies or ["synflow,nwot"])
     names = room.names() if names == ["all"] else names

@@ -18,6 +18,7 @@ from tauzero._cli_support import (
     SourceOption,
     dataset_of,
     emit,
+    fail,
     guarded,
     make_table,
     progress_bar,
@@ -70,11 +71,17 @@ def search(
     start = perf_counter()
     table = benchmarks.load(benchmark, source)
     dataset = dataset_of(table, dataset)
+    if not table.space.enumerable:
+        fail(
+            f"a search needs a space that can be enumerated, and {table.space.name} has about {table.space.size:.1e} "
+            f"architectures: predict those that you propose by `tauzero fit {benchmark} --out MODEL` and "
+            "`tauzero predict MODEL --arch …`."
+        )
     training_s, looked_up = 0.0, 0
     notes: list[str] = []
     with progress_bar("searching") as progress:
         if objective == "table":
-            goal: Any = TableObjective(table, dataset)
+            goal: Any = TableObjective(table, dataset, _other_metric(table, dataset))
         else:
             predictor, training_s, looked_up, notes = _predictor(table, dataset, surrogate, train, seed)
             goal = SurrogateObjective(predictor)
@@ -136,11 +143,12 @@ def _predictor(
         known = [f"{name} was trained on {count:,} rows of this very table: what it finds says nothing about search."]
         return predictor, 0.0, count, known if same else []
     # As in a search by look-up, validation accuracy drives and test accuracy is only reported.
-    metric = "validation_accuracy" if "validation_accuracy" in table.metrics(dataset) else table.default_metric
+    stand_in = _other_metric(table, dataset) or table.default_metric
+    metric = "validation_accuracy" if "validation_accuracy" in table.metrics(dataset) else stand_in
     rows = table.space.enumerate()
     values = table.table(dataset, metric)
     if not np.isfinite(values).all():
-        metric = table.default_metric
+        metric = stand_in
         values = table.table(dataset, metric)
     picked = protocol_split(table.space, "all", train or _TRAIN, seed, available=np.isfinite(values)).train
     _, cost = table.query(rows[picked], dataset=dataset, metric=metric, return_cost=True)
@@ -148,6 +156,13 @@ def _predictor(
     predictor.fit(rows[picked], values[picked])
     known = [f"The surrogate was fitted on the {metric} of {len(picked):,} random architectures, looked up."]
     return predictor, float(cost.sum()), len(picked), known
+
+
+def _other_metric(table: Any, dataset: str) -> str | None:
+    """The main metric of a dataset whose networks have no accuracies, such as structural similarity; else None."""
+    known = table.metrics(dataset)
+    accuracies = {"validation_accuracy", table.default_metric}
+    return None if accuracies & set(known) else str(table.main_metric(dataset))
 
 
 def _look_up(table: Any, genotypes: Any, dataset: str, metric: str) -> float | None:

@@ -32,16 +32,17 @@ def spaces(
         return
     space = get(name)
     drawn = space.sample(sample, seed)
+    index = space.index(drawn).tolist() if space.enumerable else [None] * len(drawn)
     shown = [
-        {"index": index, "arch": arch, "genotype": row}
-        for index, arch, row in zip(space.index(drawn).tolist(), space.to_string(drawn), drawn.tolist(), strict=True)
+        {"index": i, "arch": arch, "genotype": row}
+        for i, arch, row in zip(index, space.to_string(drawn), drawn.tolist(), strict=True)
     ]
     info = _describe(space)
     facts = make_table(
         f"Search space {name}",
         ["property", "value"],
         [
-            ["architectures", f"{info['size']:,}"],
+            ["architectures", f"{info['size']:,}" + ("" if space.enumerable else " (cannot be enumerated)")],
             ["genotype columns", str(info["length"])],
             ["operations", ", ".join(info["operations"])],
             ["notions of equal networks", ", ".join(info["notions"]) + " (the first is the default)"],
@@ -49,8 +50,8 @@ def spaces(
     )
     examples = make_table(
         f"{sample} random architectures (seed {seed})",
-        ["index", "arch"],
-        [[s["index"], s["arch"]] for s in shown],
+        ["index", "arch"] if space.enumerable else ["arch"],
+        [[s["index"], s["arch"]] if space.enumerable else [s["arch"]] for s in shown],
     )
     emit({**info, "sample": shown}, as_json, facts, *([examples] if shown else []))
 
@@ -59,6 +60,7 @@ def _describe(space: Any) -> dict[str, Any]:
     return {
         "name": space.name,
         "size": space.size,
+        "enumerable": space.enumerable,
         "length": space.length,
         "operations": list(space.operations),
         "notions": list(space.notions),
