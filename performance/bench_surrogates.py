@@ -47,8 +47,11 @@ print(json.dumps({
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--space", choices=spaces.names(), default="nasbench101")
-    parser.add_argument("--models", nargs="+", choices=surrogates.names(), default=surrogates.names())
+    countable = [name for name in spaces.names() if spaces.get(name).enumerable]
+    parser.add_argument("--space", choices=countable, default="nasbench101")
+    parser.add_argument(
+        "--models", nargs="+", choices=surrogates.names(), default=["auto", "gaussian_process", "lightgbm", "gnn"]
+    )
     parser.add_argument("--train", type=int, default=424)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--out", type=Path, help="JSON file for the figures")
