@@ -1,6 +1,7 @@
 """How long whole spaces take: enumerate, canonicalise, encode with every encoder, hash; rows per second of `index`.
 
-    python performance/bench_spaces.py [--spaces nasbench201 nasbench101] [--encoders ...] [--repeats 5] [--rows N] [--out FILE.json]
+    python performance/bench_spaces.py [--spaces nasbench201 nasbench101] [--encoders ...] [--repeats 5]
+        [--rows N] [--out FILE.json]
 
 Each repeat is a fresh process, because spaces and encoders remember what they have built. Needs no data.
 """
