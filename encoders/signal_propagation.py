@@ -76,6 +76,8 @@ class SignalPropagation(Encoder):
         return names if len(kinds) == 1 else [f"{name}@{kind}" for kind in kinds for name in names]
 
     def _encode(self, rows: Genotypes) -> _Array:
+        if len(rows) == 1:  # in company: NumPy adds up in another order where the last axis has length one
+            return self._encode(np.repeat(rows, 2, axis=0))[:1]
         parts = []
         for graphs in self.space.cells(rows).values():
             widths = self.space.vertex_widths(graphs)

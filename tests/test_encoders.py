@@ -27,71 +27,84 @@ DIMENSIONS = {
     "darts": {
         "adjacency": 675,
         "computation": 16,
+        "descriptors": 10,
         "graph_autoencoder": 8,
         "graph_features": 390,
         "laplacian": 624,
         "masked_pretraining": 8,
         "onehot": 164,
         "paths": 11_204,
+        "signal_propagation": 96,
         "union": 11_594,
     },
     "nasbench101": {
         "adjacency": 39,
         "computation": 16,
+        "descriptors": 2,
         "graph_autoencoder": 4,
         "graph_features": 48,
         "laplacian": 134,
         "masked_pretraining": 4,
         "onehot": 36,
         "paths": 364,
+        "signal_propagation": 48,
         "union": 412,
     },
     "nasbench201": {
         "adjacency": 56,
         "computation": 16,
+        "descriptors": 2,
         "graph_autoencoder": 4,
         "graph_features": 90,
         "laplacian": 176,
         "masked_pretraining": 4,
         "onehot": 30,
         "paths": 85,
+        "signal_propagation": 48,
         "union": 175,
     },
     "transnas_macro": {
         "adjacency": 56,
         "computation": 16,
+        "descriptors": 9,
         "graph_autoencoder": 4,
         "graph_features": 90,
         "laplacian": 176,
         "masked_pretraining": 4,
         "onehot": 30,
         "paths": 5_461,
+        "signal_propagation": 48,
         "union": 5_551,
     },
     "transnas_micro": {
         "adjacency": 49,
         "computation": 16,
+        "descriptors": 2,
         "graph_autoencoder": 4,
         "graph_features": 48,
         "laplacian": 136,
         "masked_pretraining": 4,
         "onehot": 24,
         "paths": 40,
+        "signal_propagation": 48,
         "union": 88,
     },
 }
 
 #: Different feature rows over all of NAS-Bench-201, which has 5,425 classes of equal networks. Paths do not see
 #: what they share: some different networks have the same paths. Some have the same spectra, and some compute the same.
+#: What a network costs follows from how many convolutions of either size it has: C(8, 2) ways.
 DISTINCT = {
     "adjacency": 5_425,
     "computation": 4_844,
+    "descriptors": 28,
     "graph_autoencoder": 5_425,
     "graph_features": 5_425,
     "laplacian": 5_376,
     "masked_pretraining": 5_425,
     "onehot": 5_425,
     "paths": 5_050,
+    "signal_propagation": 4_946,
     "union": 5_425,
 }
 
@@ -325,8 +338,8 @@ def test_canonical_is_an_argument(name: str) -> None:
     space = spaces.get("nasbench201")
     rows = space.sample(200, 6)
     plain, canonical = make(name, space, canonical=False), make(name, space)
-    # Equal networks compute the same, in whichever way they are written.
-    assert (plain.transform(rows) != canonical.transform(rows)).any() == (name != "computation")
+    # Equal networks compute the same and cost the same, in whichever way they are written.
+    assert (plain.transform(rows) != canonical.transform(rows)).any() == (name not in {"computation", "descriptors"})
     np.testing.assert_array_equal(plain.transform(space.canonical(rows)), canonical.transform(rows))
 
 
