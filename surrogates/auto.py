@@ -23,7 +23,7 @@ from tauzero.surrogates.lightgbm import LightGBM
 
 _GP_ROWS = 6_000  # beyond this, exact Gaussian processes only see a sample; boosting learns more
 _GNN_ROWS = 150  # fewer teach a graph network nothing that a kernel does not know
-_SOME_ROWS = 2_000
+_SOME_ROWS = 2_000  # from here on a longer training of the graph network pays
 _MANY_ROWS = 20_000  # from here on few passes over the data are enough
 _STEP = 4  # weights are multiples of 1/4
 _CHUNK = 65_536
@@ -162,7 +162,7 @@ class Auto(Surrogate):
                 for share in (even, *np.arange(_STEP + 1) / _STEP)
             }
             share = max(scores, key=scores.__getitem__)
-            self.weights_ = {k: (1 - share) * w for k, w in self.weights_.items()} | {"gnn": float(share)}
+            self.weights_ = {k: float((1 - share) * w) for k, w in self.weights_.items()} | {"gnn": float(share)}
 
     def _predict(self, rows: Genotypes, *, with_std: bool) -> tuple[Floats, Floats]:
         mean, deviation = np.zeros(len(rows)), np.zeros(len(rows))
