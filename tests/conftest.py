@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+_NUMBERS = itertools.count()
 
 
 @pytest.fixture(autouse=True)
 def data_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder as TAUZERO_DATA, so that no test reads or writes the user's tables."""
-    folder = tmp_path_factory.mktemp("data", numbered=True) / "tauzero"
+    """A folder that is not there yet as TAUZERO_DATA, so that no test reads or writes the user's tables."""
+    # Counted here: `mktemp` lists the thousands of folders of the tests before.
+    folder = tmp_path_factory.getbasetemp() / f"data{next(_NUMBERS)}" / "tauzero"
     monkeypatch.setenv("TAUZERO_DATA", str(folder))
     return folder
 

@@ -11,7 +11,7 @@ from scipy.stats import kendalltau
 from surrogate_helpers import accuracy, rows
 
 from tauzero import spaces, surrogates
-from tauzero.surrogates import Surrogate, _features, auto, lightgbm
+from tauzero.surrogates import Surrogate, _cross_fit, _features, auto
 from tauzero.surrogates.auto import Auto
 
 Floats = npt.NDArray[np.float64]
@@ -100,11 +100,33 @@ def test_equally_good_members_share(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_rows_without_unseen_prediction_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    def partly(t: Floats) -> Floats:
-        return np.where(np.arange(len(t)) < 30, t, np.nan)
+    """Weights are chosen where all members say something; a member's score is that of all that it says."""
+    noise = np.random.default_rng(6).normal(0, 0.3, 60)
+    known = np.arange(60) < 30
 
-    made = stacked(monkeypatch, a=lambda t: np.where(np.arange(len(t)) < 30, t, -t), b=partly)
-    assert made.scores_["a"] == pytest.approx(1)  # its errors are where b says nothing
+    made = stacked(
+        monkeypatch,
+        a=lambda t: np.where(known, t, -t),  # its errors are where b says nothing
+        b=lambda t: np.where(known, t + noise, np.nan),
+    )
+    assert made.scores_["b"] == pytest.approx(kendalltau(*order_of_fit(known, noise)).statistic, abs=1e-6)
+    assert made.scores_["a"] < 0.5
+    assert made.weights_ == {"a": 1.0, "b": 0.0}
+
+
+def test_a_blend_says_nothing_where_a_member_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    errors = np.random.default_rng(5).normal(0, 0.8, (2, 60))
+    known = np.arange(60) < 40
+    made = stacked(monkeypatch, a=lambda t: t + errors[0], b=lambda t: np.where(known, t + errors[1], np.nan))
+    assert min(made.weights_.values()) > 0
+    np.testing.assert_array_equal(np.isfinite(made.unseen_), known)
+
+
+def order_of_fit(known: npt.NDArray[np.bool_], noise: Floats) -> tuple[Floats, Floats]:
+    """Standardised targets of the known rows as the stack sees them, and noisy predictions of them."""
+    truth = Y[np.argsort(SPACE.index(CELLS))]
+    z = (truth - truth.mean()) / truth.std()
+    return z[known], (z + noise)[known]
 
 
 def test_nothing_outside_the_training_set_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,13 +154,13 @@ def test_nothing_outside_the_training_set_is_used(monkeypatch: pytest.MonkeyPatc
 def test_duplicates_are_merged_before_folds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Copies of a network cannot be on both sides of a fold: folds are of different networks."""
     sizes: list[int] = []
-    folds = lightgbm.fold_numbers
+    folds = _cross_fit.fold_numbers
 
     def spy(n: int, *given: Any) -> Any:
         sizes.append(n)
         return folds(n, *given)
 
-    monkeypatch.setattr(lightgbm, "fold_numbers", spy)
+    monkeypatch.setattr(_cross_fit, "fold_numbers", spy)
     seen: list[spaces.Genotypes] = []
     fit = Auto._fit
 
@@ -154,18 +176,33 @@ def test_duplicates_are_merged_before_folds(monkeypatch: pytest.MonkeyPatch) -> 
     assert len(np.unique(SPACE.classes()[SPACE.index(seen[0])])) == made.n_train_
 
 
-@pytest.mark.parametrize(("n", "kinds"), [(1, {"gaussian_process"}), (19, {"gaussian_process"}), (20, None)])
+@pytest.mark.parametrize(
+    ("n", "kinds"),
+    [
+        (1, {"gaussian_process"}),
+        (19, {"gaussian_process"}),
+        (20, {"gaussian_process", "lightgbm"}),
+        (149, {"gaussian_process", "lightgbm"}),
+        (150, None),
+        (6_000, None),
+        (6_001, {"lightgbm", "gnn"}),  # exact Gaussian processes would take too long
+    ],
+)
 def test_members_by_size(n: int, kinds: set[str] | None) -> None:
     names = Auto(SPACE)._candidates(n)
-    assert {m.name for m in names.values()} == (kinds or {"gaussian_process", "lightgbm"})
+    assert {m.name for m in names.values()} == (kinds or {"gaussian_process", "lightgbm", "gnn"})
 
 
-def test_large_training_sets_are_boosted_only() -> None:
-    assert {m.name for m in Auto(SPACE)._candidates(auto._GP_ROWS + 1).values()} == {"lightgbm"}
+def test_few_passes_over_many_rows() -> None:
+    sizes = (150, auto._MANY_ROWS, auto._MANY_ROWS + 1)
+    networks = [Auto(SPACE)._candidates(n)["gnn"].get_params() for n in sizes]
+    assert not any(network["features"] for network in networks)
+    assert networks[0]["epochs"] > networks[-1]["epochs"] == 20
+    assert [network["members"] for network in networks] == [3, 3, 2]
 
 
 def test_the_seed_reaches_all_members() -> None:
-    made = Auto(SPACE, random_state=9)._candidates(100)
+    made = Auto(SPACE, random_state=9)._candidates(200)
     assert {m.random_state for m in made.values()} == {9}
 
 
