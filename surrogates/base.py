@@ -280,12 +280,13 @@ class Surrogate(RegressorMixin, BaseEstimator):  # type: ignore[misc] # scikit-l
                 f"The 'return_interval' argument must be a level between 0 and 1, such as 0.9. Got {level!r}."
             )
         scores = self.conformity_
-        rank = int(np.ceil(level * (len(scores) + 1)))
+        rounding = 1e-9  # 0.9 / (1 - 0.9) is a little more than 9
+        rank = int(np.ceil(level * (len(scores) + 1) - rounding))
         if rank > len(scores):
+            least = int(np.ceil(level / (1 - level) - rounding))
             raise ValueError(
-                f"An interval of level {level} needs at least {int(np.ceil(level / (1 - level)))} training networks "
-                f"that the model was checked on. This {type(self).__name__} has {len(scores)}: use a lower level, or "
-                "more training rows."
+                f"An interval of level {level} needs at least {least} training networks that the model was checked on. "
+                f"This {type(self).__name__} has {len(scores)}: use a lower level, or more training rows."
             )
         return float(scores[rank - 1])
 

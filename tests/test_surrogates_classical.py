@@ -316,14 +316,14 @@ def test_posterior_and_leave_one_out_against_plain_algebra(space: str, n: int, s
     judged = feature_map(model.space_)(rows(space, 30, seed=6))
     own_mean, own_std = model._predict_features(judged, with_std=True)
     design = model._design(judged)
-    np.testing.assert_allclose(own_mean, design @ mean, atol=1e-6)
+    np.testing.assert_allclose(own_mean, design @ mean, atol=2e-5)  # features are float32
     variance = ((design @ covariance) * design).sum(axis=1) + model.noise_variance_
-    np.testing.assert_allclose(own_std, model._inflation * np.sqrt(variance), rtol=1e-6)
+    np.testing.assert_allclose(own_std, model._inflation * np.sqrt(variance), rtol=1e-5)
     for row in range(0, n, max(1, n // 10)):
         mean, covariance = refitted(np.flatnonzero(np.arange(n) != row))
-        assert model.unseen_[row] == pytest.approx(phi[row] @ mean, abs=1e-6)
+        assert model.unseen_[row] == pytest.approx(phi[row] @ mean, abs=2e-5)
         variance = phi[row] @ covariance @ phi[row] + model.noise_variance_ / weight[row]
-        assert model.unseen_std_[row] == pytest.approx(model._inflation * np.sqrt(variance), rel=1e-6)
+        assert model.unseen_std_[row] == pytest.approx(model._inflation * np.sqrt(variance), rel=1e-5)
 
 
 def test_precisions_maximise_the_posterior_of_the_evidence() -> None:
