@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 from scipy.stats import kendalltau
-from surrogate_helpers import accuracy, rows
+from surrogate_helpers import accuracy, rows, small
 
 from tauzero import spaces, surrogates
-from tauzero.surrogates import Surrogate, _cross_fit, _features, auto
+from tauzero.surrogates import Surrogate, _cross_fit, _features, auto, gnn
 from tauzero.surrogates.auto import Auto
 
 Floats = npt.NDArray[np.float64]
@@ -224,3 +225,27 @@ def test_auto_beats_or_matches_its_members(model: Auto) -> None:
         for name in ("gaussian_process", "lightgbm")
     )
     assert kendalltau(truth, model.predict(judged)).statistic > best - 0.03
+
+
+def test_a_graph_network_in_the_stack(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It is weighed after the others, takes its share of their weights, and comes back from a file."""
+    monkeypatch.setattr(auto, "_GNN_ROWS", 50)
+    monkeypatch.setattr(gnn, "_STEPS", 1)  # as few epochs as there may be
+    made = Auto(SPACE).fit(CELLS, Y)
+    assert list(made.weights_)[-1] == "gnn"
+    assert list(made.scores_) == list(made.weights_)
+    assert sum(made.weights_.values()) == pytest.approx(1)
+    # Force it in: with so few rows and steps it may have got no weight.
+    members = {"lightgbm": small("lightgbm", SPACE), "gnn": small("gnn", SPACE, features=False)}
+    monkeypatch.setattr(Auto, "_candidates", lambda self, n: dict(members))
+    monkeypatch.setattr(Auto, "_choose_weights", lambda self, *given: vars(self).update(FORCED))
+    forced = Auto(SPACE).fit(CELLS, Y)
+    network, boosting = (forced.members_[k] for k in ("gnn", "lightgbm"))
+    np.testing.assert_array_equal(np.isfinite(forced.unseen_), np.isfinite(network.unseen_ + boosting.unseen_))
+    again = surrogates.load(forced.save(tmp_path / "model"))
+    judged = rows(SPACE, 20, seed=8)
+    for mine, its in zip(forced.predict(judged, return_std=True), again.predict(judged, return_std=True), strict=True):
+        np.testing.assert_array_equal(mine, its)
+
+
+FORCED: dict[str, Any] = {"weights_": {"lightgbm": 0.5, "gnn": 0.5}, "scores_": {"lightgbm": 0.1, "gnn": 0.1}}
