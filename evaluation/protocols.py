@@ -271,6 +271,7 @@ class _Task:
             "predict_s": done - fitted,
             **_calibration(model, rows[checked], self.y[checked]),
             "encoders": _encoder_names(model),
+            "best_params": getattr(model, "best_params_", None),
         }
 
 
