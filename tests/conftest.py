@@ -17,6 +17,7 @@ def data_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
     """A folder that is not there yet as TAUZERO_DATA, so that no test reads or writes the user's tables."""
     # Counted here: `mktemp` lists the thousands of folders of the tests before.
     folder = tmp_path_factory.getbasetemp() / f"data{next(_NUMBERS)}" / "tauzero"
+    folder.parent.mkdir()
     monkeypatch.setenv("TAUZERO_DATA", str(folder))
     return folder
 
