@@ -78,6 +78,11 @@ class Encoder(ABC):
         """Columns that belong together, each family with a relevance of its own in kernels; here all in one."""
         return [np.arange(self.dimension)]
 
+    @property
+    def known(self) -> Genotypes | None:
+        """The architectures that a table of scores knows, ``int8[m, L]``; None for encoders that know them all."""
+        return None
+
     def __sklearn_clone__(self) -> Encoder:
         return self  # nothing that a user sees changes after construction
 

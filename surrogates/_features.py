@@ -78,10 +78,9 @@ class FeatureMap:
         sample = self.raw(space.sample(min(_SAMPLE, space.size), 0, unique=space.enumerable))
         for start, part in self._extra_columns():
             # A table of scores knows few architectures of a large space, a random sample may hold none of them.
-            known = getattr(part, "known", None)
-            if known is not None and len(known):
-                chosen = np.random.default_rng(0).choice(len(known), len(sample))
-                sample[:, start : start + part.dimension] = part.transform(known[chosen])
+            if part.known is not None and len(part.known):
+                chosen = np.random.default_rng(0).choice(len(part.known), len(sample))
+                sample[:, start : start + part.dimension] = part.transform(part.known[chosen])
         varies = (sample != np.median(sample, axis=0)).mean(axis=0) >= _RARE
         self._mean = sample.mean(axis=0)
         self._scale = np.where(varies, sample.std(axis=0), 1.0)

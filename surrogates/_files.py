@@ -10,7 +10,7 @@ import os
 import secrets
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,14 +22,11 @@ from tauzero.encoders import Encoder
 from tauzero.encoders import create as create_encoder
 from tauzero.spaces import BenchmarkFormatError, SearchSpace
 from tauzero.surrogates._target import TargetTransform
-
-if TYPE_CHECKING:
-    from tauzero.surrogates.base import Surrogate
+from tauzero.surrogates.base import NOT_SAVED, Surrogate
 
 #: Version of the folder's layout.
 MODEL_FORMAT = 2
 _MODEL, _ARRAYS = "model.json", "arrays.safetensors"
-_NOT_SAVED = frozenset({"space", "progress", "encoders"})
 
 
 class ModelFormatError(BenchmarkFormatError):
@@ -53,7 +50,7 @@ def save_surrogate(model: Surrogate, folder: Path) -> Path:
         "format": MODEL_FORMAT,
         "surrogate": model.name,
         "space": model.space_.name,
-        "params": {k: v for k, v in model.get_params(deep=False).items() if k not in _NOT_SAVED},
+        "params": {k: v for k, v in model.get_params(deep=False).items() if k not in NOT_SAVED},
         "encoders": [{"name": e.name, "params": e.get_params()} for e in encoders],
         "n_train": model.n_train_,
         "features": model._features.digest,

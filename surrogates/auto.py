@@ -16,7 +16,7 @@ from tauzero.encoders import EncoderLike
 from tauzero.spaces import Genotypes, SearchSpace
 from tauzero.surrogates._feature_surrogate import FeatureSurrogate
 from tauzero.surrogates._validation import check_integer
-from tauzero.surrogates.base import Floats, State, Surrogate
+from tauzero.surrogates.base import NOT_SAVED, Floats, State, Surrogate
 from tauzero.surrogates.gaussian_process import GaussianProcess
 from tauzero.surrogates.gnn import GNN
 from tauzero.surrogates.lightgbm import LightGBM
@@ -27,7 +27,6 @@ _SOME_ROWS = 2_000  # from here on a longer training of the graph network pays
 _MANY_ROWS = 20_000  # from here on few passes over the data are enough
 _STEP = 4  # weights are multiples of 1/4
 _CHUNK = 65_536
-_NOT_SAVED = frozenset({"space", "encoders", "progress"})
 
 
 class Auto(Surrogate):
@@ -192,7 +191,7 @@ class Auto(Surrogate):
         for k, (name, member) in enumerate(self.members_.items()):
             own_plain, own_arrays, own_texts = member._state()
             target_plain, target_arrays = member.target_.state()
-            params = {p: v for p, v in member.get_params(deep=False).items() if p not in _NOT_SAVED}
+            params = {p: v for p, v in member.get_params(deep=False).items() if p not in NOT_SAVED}
             plain["members"][name] = {
                 "number": k,
                 "surrogate": member.name,

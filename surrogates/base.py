@@ -23,6 +23,8 @@ from tauzero.surrogates._target import TargetTransform
 from tauzero.surrogates._validation import check_integer
 
 Floats = npt.NDArray[np.float64]
+#: Parameters that are no plain values: files keep them apart or leave them out.
+NOT_SAVED = frozenset({"space", "progress", "encoders"})
 _CHUNK = 65_536
 _ANCHORS = 1_000  # training rows that new architectures are compared with
 _SCORES = 2_000  # conformity scores that are kept

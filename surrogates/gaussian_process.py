@@ -15,6 +15,7 @@ from scipy.optimize import minimize
 from tauzero.encoders import EncoderLike
 from tauzero.spaces import Genotypes, SearchSpace
 from tauzero.surrogates._feature_surrogate import FeatureSurrogate
+from tauzero.surrogates._leave_one_out import leave_one_out
 from tauzero.surrogates._validation import check_integer
 from tauzero.surrogates.base import Floats, State
 
@@ -154,14 +155,8 @@ class GaussianProcess(FeatureSurrogate):
         covariance[np.diag_indices(len(target))] += noise * self._noise_scale + _JITTER
         factor = cho_factor(covariance, lower=True, overwrite_a=True, check_finite=False)
         self._alpha = cho_solve(factor, target, check_finite=False)
-        # Leave-one-out residuals in closed form (Rasmussen and Williams, eqs. 5.10-5.12): they calibrate
-        # the standard deviation and tell a stack how good this model is on rows it has not seen.
-        inverse_diagonal = np.einsum("ij,ij->j", *(2 * [solve_triangular(factor[0], np.eye(len(target)), lower=True)]))
-        left_out: Floats = target - self._alpha / inverse_diagonal
-        variance = np.maximum(1.0 / inverse_diagonal, 1e-12)
-        ratio = float(np.mean((target - left_out) ** 2 / variance)) if len(target) > 4 else 1.0
-        self._inflation = float(np.clip(np.sqrt(ratio), 0.5, 3.0))
-        return left_out, self._inflation * np.sqrt(variance)
+        left_out, std, self._inflation = leave_one_out(factor[0], self._alpha, target)
+        return left_out, std
 
     # -- prediction ---------------------------------------------------------------------------
 

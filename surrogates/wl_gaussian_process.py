@@ -13,6 +13,7 @@ from scipy.optimize import minimize
 from scipy.sparse import csr_array
 
 from tauzero.spaces import Genotypes, SearchSpace, operation_code
+from tauzero.surrogates._leave_one_out import leave_one_out
 from tauzero.surrogates._validation import check_integer
 from tauzero.surrogates._wl_labels import Labels, vertex_labels
 from tauzero.surrogates.base import Floats, State, Surrogate
@@ -195,13 +196,8 @@ class WLGaussianProcess(Surrogate):
         covariance[np.diag_indices(len(target))] += np.exp(self.parameters_[-1]) * self._noise_scale + _JITTER
         factor = cho_factor(covariance, lower=True, overwrite_a=True, check_finite=False)
         self._alpha = cho_solve(factor, target, check_finite=False)
-        # In closed form (Rasmussen and Williams, eqs. 5.10-5.12).
-        inverse_diagonal = np.einsum("ij,ij->j", *(2 * [solve_triangular(factor[0], np.eye(len(target)), lower=True)]))
-        left_out: Floats = target - self._alpha / inverse_diagonal
-        variance = np.maximum(1.0 / inverse_diagonal, 1e-12)
-        ratio = float(np.mean((target - left_out) ** 2 / variance)) if len(target) > 4 else 1.0
-        self._inflation = float(np.clip(np.sqrt(ratio), 0.5, 3.0))
-        return left_out, self._inflation * np.sqrt(variance)
+        left_out, std, self._inflation = leave_one_out(factor[0], self._alpha, target)
+        return left_out, std
 
     # -- prediction ---------------------------------------------------------------------------
 
