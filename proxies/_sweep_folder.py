@@ -9,9 +9,6 @@ import hashlib
 import json
 import os
 import re
-import socket
-import sys
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -25,8 +22,9 @@ import pyarrow.parquet as pq
 import torch
 
 from tauzero.benchmarks import UnwritableFolderError, atomic_path
+from tauzero.benchmarks._folder_lock import FolderInUseError, FolderLock, digest
 from tauzero.proxies._engines import Result, Task
-from tauzero.spaces import BenchmarkFormatError, TauzeroError
+from tauzero.spaces import BenchmarkFormatError
 
 _MANIFEST, _TABLE, _LOCK = "sweep.json", "scores.parquet", ".sweep.lock"
 #: What a killed process leaves of a file that `atomic_path` was writing.
@@ -34,10 +32,6 @@ _LEFT_OVER = re.compile(r"\.(part-\d+-[0-9a-f]+|sweep|scores)\.[0-9a-f]{12}\.tmp
 _KEY = b"tauzero.sweep"
 #: How the reason of a score begins that was computed and has no value.
 UNDEFINED = "undefined: "
-
-
-class FolderInUseError(TauzeroError, OSError):
-    """Another process writes into the folder of a sweep; the message names it."""
 
 
 class Scores:
@@ -119,7 +113,7 @@ class SweepFolder:
         self._networks = networks
         self._proxies: list[str] = []
         self._scores = Scores(networks)
-        self._lock = _Lock(path / _LOCK)
+        self._lock = FolderLock(path / _LOCK, "sweep")
 
     def __enter__(self) -> Self:
         if self.path.exists() and not self.path.is_dir():
@@ -250,18 +244,6 @@ class SweepFolder:
 # -- what decides about going on --------------------------------------------------------------
 
 
-def digest(*values: npt.NDArray[Any] | str) -> str:
-    """SHA-256 of texts and arrays, their dtypes and shapes."""
-    found = hashlib.sha256()
-    for value in values:
-        if isinstance(value, str):
-            found.update(f"text {len(value)} {value}".encode())
-        else:
-            found.update(f"array {value.dtype.str} {value.shape}".encode())
-            found.update(np.ascontiguousarray(value).tobytes())
-    return found.hexdigest()
-
-
 def describe(value: Any) -> Any:
     """A JSON value that is equal for equal settings: names and numbers themselves, data as their digest."""
     found: Any
@@ -302,80 +284,3 @@ def _describe_file(path: Path) -> str:
             return f"file of sha256 {hashlib.file_digest(stream, 'sha256').hexdigest()}"
     inside = sorted((p.relative_to(path).as_posix(), p.stat().st_size) for p in path.rglob("*") if p.is_file())
     return f"folder of {len(inside)} files, sha256 {digest(json.dumps(inside))}"
-
-
-# -- one writer -------------------------------------------------------------------------------
-
-
-class _Lock:
-    """A lock that the operating system drops when its owner dies, however it dies."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._handle: int | None = None
-
-    def acquire(self) -> None:
-        """Take the lock.
-
-        Raises
-        ------
-        FolderInUseError
-            If another process, or another sweep of this one, has it.
-        """
-        while True:
-            try:
-                handle = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
-            except OSError as error:
-                raise UnwritableFolderError(
-                    f"Cannot write into the folder '{self._path.parent}': {error.strerror}. "
-                    "Choose a folder that you may write to."
-                ) from error
-            try:
-                _lock(handle)
-            except (BlockingIOError, PermissionError) as error:
-                owner = os.pread(handle, 200, 0).decode(errors="replace").strip() if hasattr(os, "pread") else ""
-                os.close(handle)
-                raise FolderInUseError(
-                    f"Another sweep writes into '{self._path.parent}' ({owner or 'owner unknown'}): wait for it, "
-                    "end it, or choose another folder."
-                ) from error
-            except OSError as error:
-                warnings.warn(
-                    f"The file system of '{self._path.parent}' has no locks ({error}): "
-                    "see to it that no second sweep writes there.",
-                    stacklevel=4,
-                )
-            if _same_file(handle, self._path):
-                break
-            os.close(handle)  # its owner finished and removed the file between our two steps
-        os.ftruncate(handle, 0)
-        os.write(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
-        self._handle = handle
-
-    def release(self) -> None:
-        """Remove the file and drop the lock."""
-        if self._handle is not None:
-            handle, self._handle = self._handle, None
-            if os.name != "nt":  # Windows does not remove open files
-                self._path.unlink(missing_ok=True)
-            os.close(handle)
-
-
-def _lock(handle: int) -> None:
-    if sys.platform == "win32":
-        import msvcrt
-
-        os.lseek(handle, 1 << 20, os.SEEK_SET)  # beyond the text, which others may then read
-        msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
-        os.lseek(handle, 0, os.SEEK_SET)
-    else:
-        import fcntl
-
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-def _same_file(handle: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(handle), path.stat())
-    except FileNotFoundError:
-        return False

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-__all__ = ["fresh_surrogate", "in_parallel", "seed_list", "surrogate_label"]
+__all__ = ["by_prediction", "fresh_surrogate", "in_parallel", "seed_list", "surrogate_label"]
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from tauzero.spaces import Progress, SearchSpace
 
@@ -48,6 +49,45 @@ def fresh_surrogate(prototype: str | Any, space: SearchSpace, params: Mapping[st
 def surrogate_label(prototype: str | Any) -> str:
     """Name for reports."""
     return prototype if isinstance(prototype, str) else type(prototype).__name__
+
+
+def by_prediction(
+    space: SearchSpace,
+    predicted: npt.NDArray[np.float64],
+    known: npt.NDArray[np.int64],
+    candidates: npt.NDArray[np.int64] | None = None,
+    *,
+    one_per_class: bool = True,
+) -> npt.NDArray[np.int64]:
+    """Positions of the architectures that are not known, the best predicted first; equal predictions in given order.
+
+    Parameters
+    ----------
+    space
+        An enumerable space.
+    predicted
+        ``float64[m]``, higher is better.
+    known
+        ``int64[k]``: positions in the space that have been looked up.
+    candidates
+        ``int64[m]``: positions of what was predicted, all different; by default the whole space.
+    one_per_class
+        Put one architecture of each class of equal networks (`SearchSpace.classes`) before its copies, and before
+        copies of what is known: they have the same prediction.
+    """
+    positions = np.arange(space.size) if candidates is None else candidates
+    ranked = positions[np.argsort(-predicted, kind="stable")]
+    is_known = np.zeros(space.size, dtype=np.bool_)
+    is_known[known] = True
+    ranked = ranked[~is_known[ranked]]
+    if not one_per_class:
+        return ranked
+    labels = space.classes()
+    first = np.zeros(len(ranked), dtype=np.bool_)
+    first[np.unique(labels[ranked], return_index=True)[1]] = True
+    first &= ~np.isin(labels[ranked], labels[known])
+    # Copies come last instead of never: a budget beyond the number of classes can still be spent.
+    return np.concatenate([ranked[first], ranked[~first]])
 
 
 def seed_list(seeds: int | Sequence[int]) -> list[int]:

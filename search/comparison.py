@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from tauzero.search._registry import create
 from tauzero.search._run import run
-from tauzero.search._studies import fresh_surrogate, in_parallel, seed_list, surrogate_label
+from tauzero.search._studies import by_prediction, fresh_surrogate, in_parallel, seed_list, surrogate_label
 from tauzero.search.objectives import ArrayObjective, TableObjective
 from tauzero.search.surrogate_objective import SurrogateObjective
 from tauzero.spaces import Progress, SearchSpace
@@ -272,7 +272,8 @@ class _Task:
             predicted = SurrogateObjective(model, space=self.space).predictions()
             fit_seconds += fitted - start
             predict_seconds += time.perf_counter() - fitted
-            looked_up = np.concatenate([looked_up, self._ranking(predicted, looked_up)[: len(part)]])
+            ranked = by_prediction(self.space, predicted, looked_up, one_per_class=self.one_per_class)
+            looked_up = np.concatenate([looked_up, ranked[: len(part)]])
         values = self.table[looked_up]
         return _Outcome(
             lookup=np.pad(by_lookup.incumbents, (0, queries - len(by_lookup)), mode="edge"),
@@ -282,17 +283,3 @@ class _Task:
             fit_seconds=fit_seconds,
             predict_seconds=predict_seconds,
         )
-
-    def _ranking(self, predicted: npt.NDArray[np.float64], known: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """Architectures not looked up yet, the best predicted first; equal predictions by index."""
-        order = np.argsort(-predicted, kind="stable")
-        new = np.ones(self.space.size, dtype=np.bool_)
-        new[known] = False
-        if not self.one_per_class:
-            return order[new[order]]
-        labels = self.space.classes()
-        first = np.zeros(self.space.size, dtype=np.bool_)
-        first[order[np.unique(labels[order], return_index=True)[1]]] = True
-        first &= ~np.isin(labels, labels[known])
-        # Copies come last instead of never: a budget beyond the number of classes can still be spent.
-        return np.concatenate([order[(new & first)[order]], order[(new & ~first)[order]]])
