@@ -1,7 +1,7 @@
 """Search: algorithms by ask/tell, objectives, and the comparison of search on predictions with look-up.
 
 `run` joins an algorithm (`create`, `names`) with an `Objective` and returns a `Trajectory`;
-`compare_prediction_with_lookup` is the study that tauzero is for.
+`compare_prediction_with_lookup` is the study that tauzero is for, and `study` compares algorithms over many trials.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ __all__ = [
     "ProxyObjective",
     "RandomSearch",
     "RegularizedEvolution",
+    "StudyResult",
     "SurrogateObjective",
     "TableObjective",
     "TrainingObjective",
@@ -27,10 +28,13 @@ __all__ = [
     "names",
     "register",
     "run",
+    "study",
 ]
 
 from tauzero.search._registry import create, names, register
 from tauzero.search._run import run
+from tauzero.search._study import study
+from tauzero.search._study_result import StudyResult
 from tauzero.search.base import Algorithm, MultiFidelityAlgorithm, identity
 from tauzero.search.comparison import Comparison, compare_prediction_with_lookup
 from tauzero.search.costed_objective import WithCosts
