@@ -1,7 +1,8 @@
 """Search: algorithms by ask/tell, objectives, and the comparison of search on predictions with look-up.
 
 `run` joins an algorithm (`create`, `names`) with an `Objective` and returns a `Trajectory`;
-`compare_prediction_with_lookup` is the study that tauzero is for, and `study` compares algorithms over many trials.
+`study` compares algorithms over many trials, by look-up, on predictions and on scores; `compare_prediction_with_lookup`
+spends one budget in two ways.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ __all__ = [
     "Evaluation",
     "MultiFidelityAlgorithm",
     "Objective",
+    "ParallelObjective",
     "ProxyObjective",
     "RandomSearch",
     "RegularizedEvolution",
@@ -39,6 +41,7 @@ from tauzero.search.base import Algorithm, MultiFidelityAlgorithm, identity
 from tauzero.search.comparison import Comparison, compare_prediction_with_lookup
 from tauzero.search.costed_objective import WithCosts
 from tauzero.search.objectives import ArrayObjective, Evaluation, Objective, TableObjective
+from tauzero.search.parallel_objective import ParallelObjective
 from tauzero.search.proxy_objective import ProxyObjective
 from tauzero.search.random_search import RandomSearch
 from tauzero.search.regularized_evolution import RegularizedEvolution

@@ -60,7 +60,8 @@ def search(
         typer.Option("--seconds", min=0, help="Stop before the query whose training would exceed this sum of seconds."),
     ] = None,
     ask: Annotated[
-        int | None, typer.Option("--ask", min=1, help="Architectures asked for at a time.", show_default="1")
+        int | None,
+        typer.Option("--ask", min=1, help="Architectures asked for at a time.", show_default="1"),
     ] = None,
     surrogate: Annotated[
         str | None,
@@ -97,6 +98,17 @@ def search(
         list[str] | None, typer.Option("--costs", help="Weigh accuracy against these (a,b), such as params,flops.")
     ] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
+    engine: Annotated[
+        str, typer.Option("--engine", help="Where proxies and trainings run: local processes, or ray.")
+    ] = "local",
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", min=1, help="Architectures of one --ask at a time.", show_default="no processes"),
+    ] = None,
+    address: Annotated[
+        str | None,
+        typer.Option("--address", help="With --engine ray: the cluster.", show_default="one on this machine"),
+    ] = None,
     source: SourceOption = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Parquet file of the queries; resumes from it if it exists.")
@@ -115,9 +127,11 @@ def search(
     surrogate = surrogate if model is None else model
     wanted = Wanted(
         objective, surrogate, train, kind, split_names(proxies or []), data, epochs or [], images, image_size, device,
-        split_names(costs or []), shape_options(option or []),
+        split_names(costs or []), shape_options(option or []), engine, workers, address,
     )  # fmt: skip
     wanted.check()
+    if (workers or 1) > 1 and (ask or 1) == 1:
+        raise ValueError("--workers divides the architectures that are asked for at a time: give --ask 8 as well.")
     start = perf_counter()
     fits = objective == "surrogate" and surrogate is None
     space, table = place_of(benchmark, source, needs_table=objective == "table" or fits)
@@ -125,16 +139,19 @@ def search(
     with progress_bar("searching") as progress:
         goal = goal_of(wanted, space, table, dataset, seed)
         together = _TOGETHER if objective == "surrogate" and not goal.objective.instant else 1
-        trajectory = run(
-            algorithm,
-            goal.objective,
-            _BUDGET if budget is None and seconds is None else budget,
-            seed,
-            seconds=seconds,
-            batch_size=ask or together,
-            progress=progress,
-            checkpoint=out,
-        )
+        try:
+            trajectory = run(
+                algorithm,
+                goal.objective,
+                _BUDGET if budget is None and seconds is None else budget,
+                seed,
+                seconds=seconds,
+                batch_size=ask or together,
+                progress=progress,
+                checkpoint=out,
+            )
+        finally:
+            goal.close()
     payload = {
         "best": _best(space, table, dataset, trajectory),
         "queries": trajectory.queries,

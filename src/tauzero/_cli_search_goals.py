@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["Goal", "Wanted", "goal_of", "place_of", "shape_options"]
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +33,9 @@ class Wanted:
     device: str
     costs: list[str]
     options: Mapping[str, Any]
+    engine: str = "local"
+    workers: int | None = None
+    address: str | None = None
 
     def check(self) -> None:
         """Refuse an unknown objective, and options that belong to another one."""
@@ -48,6 +51,8 @@ class Wanted:
             "--image-size": (self.image_size is not None, ("proxy", "training")),
             "--option": (bool(self.options) and not self.costs, ("proxy", "training")),
             "--epochs": (bool(self.epochs), ("table", "training")),
+            "--workers": (self.workers is not None, ("proxy", "training")),
+            "--engine": (self.engine != "local" or self.address is not None, ("proxy", "training")),
         }
         for option, (given, objectives) in belongs.items():
             if given and self.objective not in objectives:
@@ -64,6 +69,8 @@ class Goal:
     seconds: float = 0.0
     looked_up: int = 0
     notes: list[str] = field(default_factory=list)
+    #: Ends the workers that evaluate the objective, where there are any.
+    close: Callable[[], None] = lambda: None
 
 
 def place_of(name: str, source: str | None, *, needs_table: bool) -> tuple[Any, Any]:
@@ -117,6 +124,10 @@ def goal_of(wanted: Wanted, space: Any, table: Any, dataset: str | None, seed: i
                 image_size=wanted.image_size or 32, seed=seed, device=wanted.device, **wanted.options,
             )
         )  # fmt: skip
+    if wanted.workers is not None or wanted.engine != "local" or wanted.address is not None:
+        engine: Any = wanted.engine  # the room says which there are
+        goal.objective = search.ParallelObjective(goal.objective, engine, wanted.workers, address=wanted.address)
+        goal.close = goal.objective.close
     if wanted.costs:
         goal.objective = search.WithCosts(goal.objective, wanted.costs, options=wanted.options or None)
     return goal

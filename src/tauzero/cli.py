@@ -18,6 +18,7 @@ from tauzero._cli_models import fit, predict
 from tauzero._cli_score import score
 from tauzero._cli_search import search
 from tauzero._cli_spaces import spaces
+from tauzero._cli_study import study
 from tauzero._cli_support import DEBUG, EXIT_INTERRUPTED, SpreadCommand
 
 app = typer.Typer(
@@ -56,6 +57,7 @@ app.command()(predict)
 app.command(cls=SpreadCommand)(evaluate)
 app.command()(score)
 app.command()(search)
+app.command()(study)
 
 
 def main() -> None:
