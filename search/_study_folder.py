@@ -131,7 +131,7 @@ class StudyFolder:
                 if _LEFT_OVER.fullmatch(path.name):
                     path.unlink(missing_ok=True)
         done: dict[Pair, set[int]] = {}
-        for file in sorted(self.path.glob(f"{_TRIALS}/*/*.parquet")):
+        for file in sorted(self.path.glob(f"{_TRIALS}/*/trials-*.parquet")):
             known = self._read_key(file)
             pair = (known["objective"], known["algorithm"])
             done.setdefault(pair, set()).update(fact["trial"] for fact in known["facts"])
@@ -197,7 +197,7 @@ class StudyFolder:
 
     def merge(self, pair: Pair) -> Group:
         """Read the trials of a pair; several files become one."""
-        files = sorted((self.path / _TRIALS / "-".join(pair)).glob("*.parquet"))
+        files = sorted((self.path / _TRIALS / "-".join(pair)).glob("trials-*.parquet"))
         group = read_group(files)
         if len(files) > 1:
             columns = {name: getattr(group, name) for name in _COLUMNS}

@@ -77,7 +77,7 @@ class StudyResult:
 
     def trajectory(self, objective: str, algorithm: str, trial: int) -> Trajectory:
         """The true queries of one trial, in order."""
-        group = read_group(sorted((self.folder / "trials" / f"{objective}-{algorithm}").glob("*.parquet")))
+        group = read_group(sorted((self.folder / "trials" / f"{objective}-{algorithm}").glob("trials-*.parquet")))
         known = [fact["trial"] for fact in group.facts]
         if trial not in known:
             raise unknown_name(f"trial of {algorithm!r} with the objective {objective!r}", trial, map(str, known))
