@@ -270,8 +270,7 @@ class Bench:
                 name, goal, budget, trial, seconds=seconds, batch_size=self.design.batch_size, params=self._params(name)
             )
         except ValueError as error:
-            error.add_note(f"(in trial {trial} of {name}, objective '{goal.label}')")
-            raise
+            raise ValueError(f"{error} (In trial {trial} of {name}, objective '{goal.label}'.)") from error
 
     def _affordable(self, index: npt.NDArray[np.int64], spent: float) -> int:
         """How many of the queries, in order, `seconds` allows; the rule of `tauzero.search.run`."""

@@ -520,9 +520,8 @@ def test_wrong_arguments_leave_no_folder(tmp_path: Path, options: dict[str, Any]
 
 
 def test_wrong_parameters_of_an_algorithm_name_the_trial(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="parameters") as caught:
+    with pytest.raises(ValueError, match=r"parameters \['colour'\] do not fit .*trial 0 of random_search"):
         studied(tmp_path / "s", ["random_search"], params={"random_search": {"colour": 1}})
-    assert "trial 0 of random_search" in "".join(caught.value.__notes__)
 
 
 def test_damage_is_reported_and_can_be_repaired(whole: StudyResult, tmp_path: Path) -> None:
