@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from tauzero.search._study_design import OBJECTIVES, Design, Judge, described
+from tauzero.search._study_design import OBJECTIVES, Design, Judge
 from tauzero.search._study_folder import FORMAT, FRAMES, VERSION, Pair, StudyFolder
-from tauzero.search._study_plan import choose, tasks_of
+from tauzero.search._study_plan import choose, params_of, tasks_of
 from tauzero.search._study_result import StudyResult
 from tauzero.search._study_sources import check_surrogate, read_scores, transfer_sources
 from tauzero.search._study_trial import Outcome, Outcomes, Trials, TrialWork
@@ -158,7 +158,7 @@ def study(
         surrogate=surrogate,
         surrogate_params=dict(surrogate_params or {}),
         kind=kind,
-        proxies=tuple(given) or (() if proxy_table is not None else ("synflow",)),
+        proxies=tuple(given) or (("synflow",) if "proxy" in kinds and proxy_table is None else ()),
         proxy_options=dict(proxy_options or {}),
         params={name: dict(some) for name, some in (params or {}).items()},
     )
@@ -173,7 +173,8 @@ def study(
     judge = Judge(design, goal.metric)
     facts = {
         **_facts(design, goal, judge, kinds),
-        "params": {name: described(dict(design.params.get(name, {}))) for name in dict.fromkeys(a for _, a in pairs)},
+        "params": {name: params_of(name, design) for name in dict.fromkeys(a for _, a in pairs)},
+        "seeds": "0 to the number of trials - 1, the same for every algorithm and objective",
         "plan": [{"objective": kind, "algorithm": name, "trials": int(trials)} for kind, name in pairs],
         "left_out": excluded,
         "notes": notes,

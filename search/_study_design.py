@@ -67,6 +67,11 @@ class Design:
         """The space that is searched."""
         return self.benchmark.space
 
+    @property
+    def scorers(self) -> tuple[str, ...]:
+        """Proxies by which `proxy_evolution` chooses where there is no table of scores."""
+        return self.proxies or ("synflow", "nwot")
+
     def check(self, objectives: Sequence[str]) -> None:
         """Refuse numbers that make no study of these objectives; names are checked by those who own them."""
         _check_count("batch_size", self.batch_size, 1)

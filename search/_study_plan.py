@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-__all__ = ["choose", "tasks_of"]
+__all__ = ["choose", "params_of", "tasks_of"]
 
 import math
 from collections import deque
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+from tauzero.benchmarks._folder_lock import digest
 from tauzero.search._registry import find, names
-from tauzero.search._study_design import Design
+from tauzero.search._study_design import Design, described
 from tauzero.search._study_folder import Pair
 from tauzero.search._study_trial import Trials
 from tauzero.search.base import MultiFidelityAlgorithm
@@ -38,6 +40,18 @@ def too_dear(name: str, design: Design) -> str | None:
     if issubclass(find(name), ProxyEvolution) and design.scores is None and "score" not in design.params.get(name, {}):
         return "it would score thousands of untrained networks: give a table of scores, or name it"
     return None
+
+
+def params_of(name: str, design: Design) -> Any:
+    """Parameters of an algorithm as plain JSON values, and the scores that it evolves by."""
+    found = dict(described(dict(design.params.get(name, {}))))
+    if issubclass(find(name), ProxyEvolution) and "score" not in found:
+        found["score"] = (
+            [*design.scorers, described(dict(design.proxy_options))]
+            if design.scores is None
+            else f"sha256 {digest(design.scores)}"
+        )
+    return found
 
 
 def choose(

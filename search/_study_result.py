@@ -109,7 +109,7 @@ class StudyResult:
                     "regret_median": np.median(regret),
                     **{f"regret_q{q:02d}": np.quantile(regret, q / 100) for q in (75, 90)},
                     "found_optimum": int((regret <= 1e-9).sum()),
-                    "validation_mean": some["validation_accuracy"].mean(),
+                    "validation_mean": some["validation_accuracy"].to_numpy().mean(),
                     "test_mean": test.mean(),
                     "test_std": test.std(ddof=1) if len(test) > 1 else 0.0,
                     "true_queries": some["true_queries"].mean(),

@@ -28,6 +28,8 @@ from tauzero.spaces._engines import Work
 
 #: Seconds after which a worker returns what it has; the other trials of its task become tasks of their own.
 _BOX = 3.0
+#: Options of `ProxyObjective` that scoring itself does not know.
+_OF_OBJECTIVE = ("reference", "rule", "undefined")
 
 
 @dataclass(frozen=True)
@@ -220,11 +222,12 @@ class Bench:
         if issubclass(find(name), ProxyEvolution) and self.design.scores is not None:
             params.setdefault("score", self.design.scores)
         elif issubclass(find(name), ProxyEvolution):
-            given = params.get("score", self.design.proxies or ("synflow", "nwot"))
+            given = params.get("score", self.design.scorers)
             if isinstance(given, str) or (isinstance(given, list | tuple) and all(isinstance(p, str) for p in given)):
                 names = (given,) if isinstance(given, str) else tuple(given)
                 # One for all trials: what one of them scored costs the next nothing.
                 options = {"device": "cpu", **self.design.proxy_options}
+                options = {name: value for name, value in options.items() if name not in _OF_OBJECTIVE}
                 params["score"] = self._scorers.setdefault(names, ProxyScore(self.space, names, **options))
         return params
 

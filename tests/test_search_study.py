@@ -390,6 +390,23 @@ def test_proxies_are_scored_on_demand(tmp_path: Path) -> None:
         assert params[found.index[0]] == asked.best_value
 
 
+def test_evolution_by_proxies_shares_its_scores(tmp_path: Path) -> None:
+    params = {"proxy_evolution": {"warm_up": 64, "population_size": 8}}
+    options = {"proxies": "params", "proxy_table": None, "params": params, "trials": 2, "budget": 10}
+    result = studied(tmp_path / "s", ["proxy_evolution"], **options)
+    for trial in range(2):
+        alone = search.run(
+            "proxy_evolution",
+            search.TableObjective(TABLE),
+            10,
+            trial,
+            params={**params["proxy_evolution"], "score": "params"},
+        )
+        np.testing.assert_array_equal(result.trajectory("table", "proxy_evolution", trial).index, alone.index)
+    with pytest.raises(ValueError, match="parameters of proxy_evolution was"):  # by other scores it is another search
+        studied(tmp_path / "s", ["proxy_evolution"], **{**options, "proxies": "flops"})
+
+
 # -- going on ---------------------------------------------------------------------------------
 
 
