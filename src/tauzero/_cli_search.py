@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from tauzero._cli_provenance import stamp
 from tauzero._cli_search_goals import Wanted, goal_of, place_of, shape_options
 from tauzero._cli_support import (
     DatasetOption,
@@ -135,6 +136,8 @@ def search(
             progress=progress,
             checkpoint=out,
         )
+    if out is not None:
+        stamp(out)
     payload = {
         "best": _best(space, table, dataset, trajectory),
         "queries": trajectory.queries,
