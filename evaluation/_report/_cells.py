@@ -186,7 +186,7 @@ def _width(operation: str) -> float:
 def _box(x: float, y: float, operation: str, *, dead: bool = False) -> str:
     width = _width(operation)
     return (
-        f'<g class="op {_kind(operation)}{" dead" if dead else ""}">'
+        f'<g class="op op-{_kind(operation)}{" dead" if dead else ""}">'
         f'<rect x="{x - width / 2:.1f}" y="{y - _BOX / 2:.1f}" width="{width:.1f}" height="{_BOX}" rx="{_BOX / 2:g}"/>'
         f'<text x="{x:.1f}" y="{y:.1f}" dy=".35em">{html.escape(short_name(operation))}</text></g>'
     )

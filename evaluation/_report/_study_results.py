@@ -95,7 +95,7 @@ def wins(study: Study, context: Context) -> Iterator[Figure]:
             continue
         limit = float(np.nanmax(np.abs(values))) or 1.0
         view = _charts.heat_map(
-            order, order, values, texts=texts, hover=hover, limit=limit, bar="regret difference, pp"
+            order, order, values, texts=texts, hover=hover, limit=limit, bar="difference, pp"
         )
         yield Figure(
             f"Who wins, objective {objective}",

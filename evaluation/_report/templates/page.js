@@ -3,8 +3,7 @@
 (() => {
   const root = document.documentElement;
   const PRINT_WIDTH = 660; // CSS pixels of an A4 page less its margins
-  const PRINT_HEIGHT = 0.72; // of the height on a screen, so that two charts and their origins fit on a page
-  const PRINT_FONT = 10 / 13.8; // size of a table's text on paper to that on a screen
+  const PRINT_HEIGHT = 0.6; // of the height on a screen, so that two charts and their origins fit on a page
   // Wong's palette (Nature Methods 8, 2011) for light paper; lighter tones of the same hues for dark.
   const PALETTES = {
     light: {
@@ -79,7 +78,7 @@
       .map((k) => [k, axisDefaults(layout[k], palette)]));
     return Plotly.react(element, data, {
       ...layout, ...axes,
-      width, height: printing ? Math.round(full * PRINT_HEIGHT) : narrow ? Math.min(full, Math.max(300, Math.round(width * 0.95))) : full, autosize: false,
+      width, height: printing ? Math.round(full * (element.dataset.minWidth > 0 ? 0.85 : PRINT_HEIGHT)) : narrow ? Math.min(full, Math.max(300, Math.round(width * 0.95))) : full, autosize: false,
       margin: { l: narrow ? 46 : 60, r: narrow ? 8 : 16, t: 12, b: narrow ? 44 : 50 },
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
       font: { family: FONT, size: narrow ? 11 : 13, color: palette.text },
@@ -253,10 +252,12 @@
   const print = (on) => {
     if (printing === on) return;
     printing = on;
+    root.classList.toggle("printing", on); // so that tables can be measured as they will be on paper
     if (on) opened = [...document.querySelectorAll("details.origin:not([open])")];
     opened.forEach((details) => { details.open = on; });
     for (const table of on ? document.querySelectorAll("table") : []) {
-      table.style.setProperty("--shrink", Math.min(1, PRINT_WIDTH / (table.scrollWidth * PRINT_FONT)).toFixed(3));
+      table.style.setProperty("--shrink", "1");
+      table.style.setProperty("--shrink", Math.min(1, PRINT_WIDTH / table.getBoundingClientRect().width).toFixed(3));
     }
     showTheme();
     redraw();
