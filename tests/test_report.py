@@ -161,6 +161,37 @@ def test_what_is_optional_may_be_missing(tmp_path: Path) -> None:
     assert found.specs[0]["controls"][1]["options"] == ["mean ± standard deviation", "mean alone"]
 
 
+def test_facts_beside_one_another_and_several_commands(tmp_path: Path) -> None:
+    """What was searched may stand beside the settings, and a study may have been extended."""
+    folder = write_study(tmp_path / "study")
+    facts = json.loads((folder / "study.json").read_text(encoding="utf-8"))
+    del facts["configuration"], facts["command"]
+    facts |= {"benchmark": "nasbench201", "dataset": "cifar10", "settings": {"budget": 30}, "regret_in": "test words"}
+    facts |= {"commands": ["tauzero study --trials 4", "tauzero study --trials 5"], "notes": ["A note."]}
+    facts["left_out"] = [{"algorithm": "tpe", "objective": "proxy", "reason": "does not fit"}]
+    (folder / "study.json").write_text(json.dumps(facts), encoding="utf-8")
+    trials = pd.read_parquet(folder / "trials.parquet")
+    trials["queries"] = 1000
+    trials.to_parquet(folder / "trials.parquet")
+    found = Page(report(folder, tmp_path / "page.html"))
+    assert "<h1>Study: cifar10 on nasbench201</h1>" in found.source
+    assert "command tauzero study --trials 4 tauzero study --trials 5 seeds" in found.text
+    assert "budget 30" in found.text
+    assert "A note. Left out: tpe proxy does not fit" in found.text
+    assert found.source.count('<svg class="cell"') == 6
+    assert {"true queries", "queries"} <= set(found.table("Final results")[0])
+
+
+def test_a_grid_by_factors_has_a_logarithmic_axis(tmp_path: Path) -> None:
+    folder = write_study(tmp_path / "study")
+    curves = pd.read_parquet(folder / "curves.parquet")
+    curves.loc[curves["axis"] == "seconds", "x"] = 3600.0 * 1.2 ** (curves["x"] / 3600)
+    curves.to_parquet(folder / "curves.parquet")
+    spec = Page(report(folder, tmp_path / "page.html")).chart("Regret, objective table")
+    types = [view["layout"]["xaxis"].get("type") for view in spec["views"]]
+    assert types == [None] * (len(types) // 2) + ["log"] * (len(types) // 2)
+
+
 # -- an evaluation ----------------------------------------------------------------------------
 
 

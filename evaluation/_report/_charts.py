@@ -93,6 +93,7 @@ def bands(
     decimals: int = 3,
     step: bool = True,
     x_scale: float = 1.0,
+    log_x: bool = False,
 ) -> View:
     """Curves with bands; on a logarithmic axis zeros are drawn at the lower edge, which is marked "0".
 
@@ -112,6 +113,8 @@ def bands(
         Whether values hold until the next point.
     x_scale
         What x is divided by.
+    log_x
+        Whether x is logarithmic.
     """
     filled = any(not np.array_equal(c.low, c.high, equal_nan=True) for c in curves)
     positive = np.concatenate([c.centre[c.centre > 0] for c in curves]) if curves else np.empty(0)
@@ -155,7 +158,8 @@ def bands(
             }
         )  # fmt: skip
     vertical = axis(y, rangemode="tozero") if not log else axis(y, type="log", **_log_ticks(curves, floor))
-    return View(data, {"xaxis": axis(x, hoverformat=",.4~r"), "yaxis": vertical, "hovermode": "x unified"})
+    horizontal = axis(x, hoverformat=",.4~r", **({"type": "log"} if log_x else {}))
+    return View(data, {"xaxis": horizontal, "yaxis": vertical, "hovermode": "x unified"})
 
 
 def _thinned(n: int) -> npt.NDArray[np.int64]:
@@ -320,7 +324,7 @@ def points_or_density(
             "hovertemplate": "(%{x:.4~g}, %{y:.4~g})<extra></extra>",
         }
         if labels:
-            trace["customdata"] = [tidy(labels[k]) for k in np.flatnonzero(inside)]
+            trace["customdata"] = [tidy(labels[k]) for k in np.flatnonzero(inside).tolist()]
             trace["hovertemplate"] = "%{customdata}<br>(%{x:.4~g}, %{y:.4~g})<extra></extra>"
         data.append(trace)
     if diagonal:

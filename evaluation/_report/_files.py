@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["command", "json_head", "line", "parquet_metadata", "read_frame", "read_json", "seeds", "texts"]
+__all__ = ["command", "commands", "json_head", "line", "parquet_metadata", "read_frame", "read_json", "seeds", "texts"]
 
 import json
 import shlex
@@ -98,6 +98,13 @@ def command(recorded: Any) -> str | None:
     if isinstance(recorded, list | tuple):
         return shlex.join(str(word) for word in recorded)
     return str(recorded) if recorded else None
+
+
+def commands(recorded: Any) -> str | None:
+    """One command line, or a list of those that made a source together, each on its line."""
+    if isinstance(recorded, list) and all(isinstance(line_, str) and " " in line_ for line_ in recorded):
+        return "\n          ".join(recorded) or None
+    return command(recorded)
 
 
 def texts(recorded: Any) -> dict[str, str]:

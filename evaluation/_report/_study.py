@@ -94,8 +94,10 @@ def read(path: Path) -> Study:
             "gains": ("algorithm", "objective", "mean_gain"),
         }.items()
     }
-    configuration = facts.get("configuration")
-    return Study(folder, facts, **frames, configuration=configuration if isinstance(configuration, dict) else {})
+    configuration = {name: facts[name] for name in ("benchmark", "space", "dataset") if name in facts}
+    for name in ("settings", "configuration"):
+        configuration |= facts[name] if isinstance(facts.get(name), dict) else {}
+    return Study(folder, facts, **frames, configuration=configuration)
 
 
 def section(study: Study) -> dict[str, Any]:
@@ -109,23 +111,32 @@ def section(study: Study) -> dict[str, Any]:
         ("objectives", ", ".join(study.objectives)),
         ("trials each", _range(trials.min(), trials.max())),
     ]
-    if "queries" in study.trials and len(study.trials):
-        facts.append(("queries", _range(study.trials["queries"].min(), study.trials["queries"].max())))
+    column = next((c for c in ("true_queries", "queries") if c in study.trials), None)
+    if column and len(study.trials):
+        facts.append(("true queries", _range(study.trials[column].min(), study.trials[column].max())))
     optimum = _optimum(study.facts.get("optimum"))
     if optimum:
         facts.append(("best of the table", optimum))
+    if study.facts.get("regret_in"):
+        facts.append(("regret in", str(study.facts["regret_in"])))
     notes = study.facts.get("notes") or []
+    notes = [str(n) for n in notes] if isinstance(notes, list) else [str(notes)]
+    for entry in study.facts.get("left_out") or []:
+        if isinstance(entry, dict):
+            notes.append(
+                f"Left out: {' '.join(f'{entry[k]}' for k in ('algorithm', 'objective', 'reason') if k in entry)}"
+            )
     return {
         "title": f"Study: {' on '.join(reversed(where)) or study.path.name}",
         "facts": facts,
-        "notes": [str(n) for n in notes] if isinstance(notes, list) else [str(notes)],
+        "notes": notes,
         "provenance": Provenance(
             source=study.path.name or str(study.path),
-            command=_files.command(study.facts.get("command")),
+            command=_files.commands(study.facts.get("commands", study.facts.get("command"))),
             seeds=_files.seeds(study.facts.get("seeds", given.get("seeds", given.get("seed")))),
             versions=_files.texts(study.facts.get("versions")),
             machine=_files.line(study.facts.get("machine")),
-            settings={k: v for k, v in given.items() if isinstance(v, str | int | float) and k != "command"},
+            settings={k: v for k, v in given.items() if isinstance(v, str | int | float)},
         ),
     }
 
@@ -173,12 +184,24 @@ def _regret_views(rows: pd.DataFrame, axis: str, options: Sequence[str], context
         else:
             curves = [_curve(str(name), part, *_BANDS[option]) for name, part in rows.groupby("algorithm", sort=False)]
             view = _charts.bands(
-                curves, context.styles, x=title, y="regret, percentage points", log=True, x_scale=scale
+                curves,
+                context.styles,
+                x=title,
+                y="regret, percentage points",
+                log=True,
+                x_scale=scale,
+                log_x=_geometric(rows),
             )
         made[option] = view
         yield view
         linear = _charts.axis("regret, percentage points", rangemode="tozero")
         yield View(view.data, {**view.layout, "yaxis": linear})
+
+
+def _geometric(rows: pd.DataFrame) -> bool:
+    """Whether x grows by one factor: a grid that was made for a logarithmic axis."""
+    x = np.unique(array(rows, "x"))
+    return len(x) > 3 and bool((x > 0).all()) and bool(np.ptp(np.diff(np.log(x))) < 1e-3)
 
 
 def _curve(name: str, rows: pd.DataFrame, centre: str, edges: tuple[str, ...]) -> _charts.Band:
@@ -224,7 +247,9 @@ def _test_view(rows: pd.DataFrame, axis: str, context: Context, *, filled: bool)
         mean, std = array(at, "test_mean"), filled * np.nan_to_num(array(at, "test_std"))
         curves.append(_charts.Band(str(name), array(at, "x"), mean, mean - std, mean + std))
     title, scale = _X[axis]
-    view = _charts.bands(curves, context.styles, x=title, y="test accuracy, %", decimals=2, x_scale=scale)
+    view = _charts.bands(
+        curves, context.styles, x=title, y="test accuracy, %", decimals=2, x_scale=scale, log_x=_geometric(rows)
+    )
     # The first random architectures would squeeze the rest into the upper edge.
     low = float(np.quantile(np.concatenate([c.centre for c in curves]), 0.08))
     high = max(float(c.high[len(c.high) // 4 :].max()) for c in curves)

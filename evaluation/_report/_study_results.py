@@ -36,12 +36,15 @@ def final(study: Study, context: Context) -> Iterator[Figure]:
     trials = study.trials
     columns = [Column("objective", numeric=False), Column("algorithm", numeric=False), Column("trials")]
     optional = {
-        "queries": Column("queries", note="mean over trials"),
+        "true_queries": Column("true queries", note="mean over trials"),
+        "queries": Column("queries", note="of the objective, which may be predictions; mean over trials"),
         "validation_accuracy": Column("validation, %", note="mean ± standard deviation over trials"),
         "test_accuracy": Column("test, %", note="mean ± standard deviation over trials"),
         "simulated_s": Column("simulated, h", note="hours of training that the table says it would have taken"),
         "wall_s": Column("wall, s", note="seconds that the search itself took"),
     }
+    if "true_queries" in trials and "queries" in trials and (trials["queries"] == trials["true_queries"]).all():
+        del optional["true_queries"]
     have = {name: column for name, column in optional.items() if name in trials and trials[name].notna().any()}
     columns += [
         Column("regret, pp", note="mean ± standard deviation over trials, percentage points"),
@@ -53,7 +56,13 @@ def final(study: Study, context: Context) -> Iterator[Figure]:
     for (objective, algorithm), part in trials.groupby(["objective", "algorithm"], sort=False):
         regrets = array(part, "regret")
         hits = int((regrets <= 1e-9).sum())
-        row: list[Any] = [objective, algorithm, len(part), _spread(regrets, 3), float(np.nanmedian(regrets))]
+        row: list[Any] = [
+            objective,
+            algorithm,
+            len(part),
+            _spread(regrets, 3),
+            float(np.nanmedian(regrets)) if np.isfinite(regrets).any() else None,
+        ]
         row.append((hits / len(part), f"{hits} of {len(part)}"))
         for name in have:
             values = array(part, name)
@@ -94,9 +103,7 @@ def wins(study: Study, context: Context) -> Iterator[Figure]:
         if len(order) < 2:
             continue
         limit = float(np.nanmax(np.abs(values))) or 1.0
-        view = _charts.heat_map(
-            order, order, values, texts=texts, hover=hover, limit=limit, bar="difference, pp"
-        )
+        view = _charts.heat_map(order, order, values, texts=texts, hover=hover, limit=limit, bar="difference, pp")
         yield Figure(
             f"Who wins, objective {objective}",
             Chart(

@@ -49,11 +49,6 @@ def report(
     found = None if benchmark is None else benchmarks.load(benchmark, table)
     chosen = None if found is None else dataset_of(found, dataset)
     page = evaluation.report(source, out, title=title, benchmark=found, dataset=chosen, metric=metric)
-    payload = {
-        "out": page,
-        "sources": source,
-        "bytes": page.stat().st_size,
-        "seconds": perf_counter() - start,
-    }
-    size = payload["bytes"] / 1e6
-    emit(payload, as_json, f"Wrote {page} ({size:.1f} MB): open it in a browser; it needs nothing beside itself.")
+    size = page.stat().st_size
+    payload = {"out": page, "sources": source, "bytes": size, "seconds": perf_counter() - start}
+    emit(payload, as_json, f"Wrote {page} ({size / 1e6:.1f} MB): open it in a browser; it needs nothing beside itself.")
