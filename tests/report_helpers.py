@@ -71,7 +71,11 @@ def write_study(
     for algorithm in algorithms:
         gain = {"trials": TRIALS, "mean_gain": -0.125, "std": 0.25, "p_value": 0.2, "p_adjusted": 0.6}
         gains.append({"algorithm": algorithm, "objective": objectives[-1], **gain})
-    frames = {"trials": pd.DataFrame(trials), "curves": pd.concat(curves), "tests": pd.DataFrame(tests)}
+    frames = {
+        "trials": pd.DataFrame(trials),
+        "curves": pd.concat(curves, ignore_index=True),
+        "tests": pd.DataFrame(tests),
+    }
     for name, frame in {**frames, "gains": pd.DataFrame(gains)}.items():
         frame.to_parquet(folder / f"{name}.parquet")
     facts = {

@@ -94,7 +94,7 @@ def read(path: Path) -> Study:
             "gains": ("algorithm", "objective", "mean_gain"),
         }.items()
     }
-    configuration = {name: facts[name] for name in ("benchmark", "space", "dataset") if name in facts}
+    configuration: dict[str, Any] = {k: facts[k] for k in ("benchmark", "space", "dataset") if k in facts}
     for name in ("settings", "configuration"):
         configuration |= facts[name] if isinstance(facts.get(name), dict) else {}
     return Study(folder, facts, **frames, configuration=configuration)
