@@ -15,7 +15,7 @@ SINGLE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 # builds a real wheel and looks into it. The constraints keep pip from pulling an unpinned torch.
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo test test-fast gate lint format clean
+.PHONY: help demo test test-fast browser gate lint format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -28,6 +28,16 @@ test: $(VENV)/.installed-test ## install what the tests need, then run them all 
 
 test-fast: $(VENV)/.installed-test ## the tests that take at most a few seconds each
 	$(SINGLE_THREAD) $(BIN)/python -m pytest -n $(JOBS) -m "not slow" $(PYTEST_ARGS)
+
+# A browser is nothing that pip installs, and nothing that `make test` should put on somebody's machine unasked.
+browser: ## a Chromium for the tests of reports, where there is none and apt can install it (needs root)
+	@if command -v chromium chromium-browser google-chrome >/dev/null; then \
+	  echo "a browser is there"; \
+	elif command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null; \
+	else \
+	  echo "no browser, and no apt-get as root to install one: the tests that need it are skipped" >&2; \
+	fi
 
 lint: $(VENV)/.installed-dev ## ruff and mypy
 	$(BIN)/ruff check .

@@ -1,7 +1,8 @@
-"""Evaluation: rank measures, named protocols that keep copies apart, and plots.
+"""Evaluation: rank measures, named protocols that keep copies apart, plots, and the report.
 
 `evaluate` judges surrogates under a protocol; the measures take plain arrays and judge anything that
-ranks architectures. Plots are in `tauzero.evaluation.plots`.
+ranks architectures. Plots are in `tauzero.evaluation.plots`; `report` turns what studies, evaluations, sweeps and
+searches wrote into one page.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 __all__ = [
     "PROTOCOLS",
     "EvaluationResult",
+    "Predictions",
     "Split",
     "coarsest_classes",
     "coverage",
@@ -25,9 +27,12 @@ __all__ = [
     "protocol_split",
     "r2",
     "regret",
+    "report",
+    "save_predictions",
     "spearman",
 ]
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from tauzero.evaluation.metrics import (
@@ -43,17 +48,19 @@ from tauzero.evaluation.metrics import (
     regret,
     spearman,
 )
+from tauzero.evaluation.predictions import Predictions, save_predictions
 from tauzero.evaluation.protocols import EvaluationResult, evaluate
 from tauzero.evaluation.splits import PROTOCOLS, Split, coarsest_classes, holdout_mask, protocol_split
 
 if TYPE_CHECKING:
     import tauzero.evaluation.plots as plots  # noqa: PLR0402 - mypy does not find it in "from"
+    from tauzero.evaluation._report import report
 
 
 def __getattr__(name: str) -> Any:
-    # Matplotlib takes a second to import: only those who plot pay for it.
+    # Matplotlib takes a second to import, and the report is for those who want one: only they pay for it.
     if name == "plots":
-        from importlib import import_module
-
         return import_module("tauzero.evaluation.plots")
+    if name == "report":
+        return import_module("tauzero.evaluation._report").report
     raise AttributeError(f"module 'tauzero.evaluation' has no attribute {name!r}")

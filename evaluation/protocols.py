@@ -25,6 +25,7 @@ from tauzero.evaluation.metrics import (
     r2,
     spearman,
 )
+from tauzero.evaluation.predictions import Predictions
 from tauzero.evaluation.splits import PROTOCOLS, Split, protocol_split
 from tauzero.search._studies import fresh_surrogate, in_parallel, seed_list, surrogate_label
 from tauzero.spaces import Genotypes, Progress, SearchSpace, unknown_name
@@ -86,6 +87,8 @@ class EvaluationResult:
         Kendall tau between independent training runs of the table, see `noise_ceiling`; None if it has none.
     noise_ceiling_metric
         Which metric's runs these were: `metric`, or ``"validation_accuracy"`` where only that has runs.
+    predictions
+        Those of the seed that `evaluate` was told to keep, by model and training set size; else empty.
     """
 
     benchmark: str
@@ -98,9 +101,10 @@ class EvaluationResult:
     splits: tuple[str, ...]
     noise_ceiling: float | None
     noise_ceiling_metric: str | None
+    predictions: tuple[Predictions, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything as JSON-able values."""
+        """Everything but the predictions as JSON-able values."""
         return {
             "benchmark": self.benchmark,
             "space": self.space,
@@ -142,6 +146,7 @@ def evaluate(  # noqa: PLR0917 - the order of the command line's arguments
     epoch: int | None = None,
     encoders: Sequence[EncoderLike] = (),
     test: int | None = None,
+    keep: int | None = None,
     n_jobs: int = 1,
     progress: Progress | None = None,
 ) -> EvaluationResult:
@@ -171,6 +176,8 @@ def evaluate(  # noqa: PLR0917 - the order of the command line's arguments
         (parameter ``encoders``) and have none of their own; rows say which did.
     test
         Judge on so many random rows of those that the protocol judges on, see `protocol_split`.
+    keep
+        One of the seeds, whose predictions are kept (`EvaluationResult.predictions`); none by default.
     n_jobs
         Worker processes of joblib; results (other than times) do not depend on it.
     progress
@@ -181,17 +188,20 @@ def evaluate(  # noqa: PLR0917 - the order of the command line's arguments
         raise ValueError("The 'train_sizes' argument must hold at least one training set size. Got none.")
     named = _models(models)
     chosen_seeds = seed_list(seeds)
+    if keep is not None and keep not in chosen_seeds:
+        raise ValueError(f"The 'keep' argument must be one of the seeds, {list(chosen_seeds)}. Got {keep!r}.")
     target = metric if metric is not None else benchmark.main_metric(dataset)
     y = benchmark.table(dataset, target, epoch=epoch)
     official = next(d for d in benchmark.datasets if dataset is None or d.lower() == dataset.lower())
     space = benchmark.space
     # A space that can be enumerated is sent to workers by its name, other architectures as they are.
     architectures = None if space.enumerable else benchmark.architectures
-    task = _Task(space, y, architectures, protocol, test, named, _joined(encoders, space, named))
+    task = _Task(space, y, architectures, protocol, test, named, _joined(encoders, space, named), keep)
     # Every size is checked before the first model is fitted.
     splits = [task.split(size, chosen_seeds[0]) for size in sizes]
     jobs = [(label, size, seed) for label in named for size in sizes for seed in chosen_seeds]
     measured = in_parallel(task, jobs, n_jobs, progress)
+    kept = [found for found in (m.pop("predictions", None) for m in measured) if found is not None]
     rows = [
         _summary(label, size, [m for m in measured if (m["model"], m["train"]) == (label, size)])
         for label in named
@@ -211,6 +221,7 @@ def evaluate(  # noqa: PLR0917 - the order of the command line's arguments
         splits=tuple(split.text for split in splits),
         noise_ceiling=ceiling,
         noise_ceiling_metric=ceiling_metric,
+        predictions=tuple(kept),
     )
 
 
@@ -225,6 +236,7 @@ class _Task:
     test: int | None
     models: dict[str, tuple[str | Any, dict[str, Any]]]
     encoders: tuple[Encoder, ...]
+    keep: int | None
 
     def split(self, size: int, seed: int) -> Split:
         return protocol_split(
@@ -251,6 +263,11 @@ class _Task:
         prediction = np.asarray(model.predict(rows[split.test]), dtype=np.float64)
         done = time.perf_counter()
         truth = self.y[split.test]
+        kept = (
+            Predictions.of(job, split, model=model, genotypes=rows[split.test], truth=truth, prediction=prediction)
+            if seed == self.keep
+            else None
+        )
         new = split.unseen
         checked = split.test[new]
         if len(checked) > _UNCERTAIN:
@@ -272,6 +289,7 @@ class _Task:
             **_calibration(model, rows[checked], self.y[checked]),
             "encoders": _encoder_names(model),
             "best_params": getattr(model, "best_params_", None),
+            "predictions": kept,
         }
 
 

@@ -20,6 +20,7 @@ TITLES = (
     "A search algorithm",
     "A benchmark reader",
     "A search space",
+    "A figure of the report",
     "A network family",
 )
 #: Recipes that are followed first.

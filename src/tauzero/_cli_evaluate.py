@@ -4,11 +4,15 @@ from __future__ import annotations
 
 __all__ = ["evaluate"]
 
+import json
+from pathlib import Path
+from time import perf_counter
 from typing import Annotated, Any
 
 import typer
 
 from tauzero._cli_models import TuneOption
+from tauzero._cli_provenance import provenance
 from tauzero._cli_support import (
     DatasetOption,
     JsonOption,
@@ -18,6 +22,7 @@ from tauzero._cli_support import (
     dataset_of,
     emit,
     guarded,
+    jsonable,
     make_table,
     progress_bar,
     proxy_encoders,
@@ -29,7 +34,7 @@ _SPREAD = ("tau", "tau_unseen")
 _MEANS = ("spearman", "p_at_1", "n_at_10", "r2", "coverage_90", "width_90", "fit_s", "predict_s")
 
 
-@guarded("Nothing was written; run the same command again.")
+@guarded("Nothing half-written is left; run the same command again.")
 def evaluate(
     benchmark: Annotated[str, typer.Argument(help="The table to judge on, such as nasbench201.")],
     dataset: DatasetOption = None,
@@ -52,6 +57,12 @@ def evaluate(
     proxy_columns: ProxyColumnsOption = None,
     tune: TuneOption = None,
     source: SourceOption = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", help="Folder for the JSON and the predictions of the first seed: `tauzero report` reads it."
+        ),
+    ] = None,
     jobs: Annotated[int, typer.Option("--jobs", min=1, help="Parallel processes.")] = 1,
     as_json: JsonOption = False,
 ) -> None:
@@ -68,8 +79,9 @@ def evaluate(
         models = {f"{name} tuned": surrogates.create(name, table.space, tune=tune) for name in names}
     further = proxy_encoders(table.space, proxies, proxy_columns)
     sizes = list(dict.fromkeys(train)) if train else [78, 156, 469]
+    start = perf_counter()
     with progress_bar("fitting") as progress:
-        result = evaluation.evaluate(
+        evaluated = evaluation.evaluate(
             table,
             dataset_of(table, dataset),
             protocol,
@@ -79,11 +91,16 @@ def evaluate(
             metric=metric,
             encoders=further,
             test=test,
+            keep=None if out is None else 0,
             n_jobs=jobs,
             progress=progress,
-        ).to_dict()
+        )
+    result = evaluated.to_dict()
     result["tune"] = tune
     result["proxies"] = None if not further else {"file": proxies, "columns": further[0].columns}
+    if out is not None:
+        _write(out, result, evaluated.predictions, perf_counter() - start)
+        result["out"] = out
     cells = [
         [row["model"], row["train"], *(_spread(row, name) for name in _SPREAD), *(row[name] for name in _MEANS)]
         for row in result["rows"]
@@ -109,6 +126,8 @@ def evaluate(
         )
     if further:
         notes.append(f"With {len(further[0].columns)} proxies of {proxies}: {', '.join(further[0].columns)}.")
+    if out is not None:
+        notes.append(f"Wrote {out}; `tauzero report {out} --out report.html` makes a page of it.")
     table_ = make_table(title, ["model", "train", *_SPREAD, *_MEANS], cells)
     emit(result, as_json, table_, f"Protocol {protocol}: {result['protocol_text']}.", *notes)
 
@@ -116,3 +135,16 @@ def evaluate(
 def _spread(row: dict[str, float | None], name: str) -> str:
     mean, std = row[name], row[f"{name}_std"]
     return "–" if mean is None or std is None else f"{mean:.4f} ± {std:.4f}"
+
+
+def _write(out: Path, result: dict[str, Any], predictions: Any, seconds: float) -> None:
+    """Keep what was printed, how it was made, and the predictions of the first seed."""
+    from tauzero.benchmarks import atomic_path
+    from tauzero.evaluation import save_predictions
+
+    made = provenance()
+    facts = {name: result[name] for name in ("benchmark", "space", "dataset", "metric", "protocol")}
+    save_predictions(predictions, out / "predictions.parquet", {**facts, **made})
+    content = {"format": "tauzero.evaluation", "version": 1, **result, **made, "seconds": seconds}
+    with atomic_path(out / "evaluation.json") as partial:
+        partial.write_text(json.dumps(jsonable(content), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

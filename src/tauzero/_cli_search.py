@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from tauzero._cli_provenance import stamp
 from tauzero._cli_search_goals import Wanted, goal_of, place_of, shape_options
 from tauzero._cli_support import (
     DatasetOption,
@@ -152,6 +153,8 @@ def search(
             )
         finally:
             goal.close()
+    if out is not None:
+        stamp(out)
     payload = {
         "best": _best(space, table, dataset, trajectory),
         "queries": trajectory.queries,

@@ -15,6 +15,7 @@ from tauzero._cli_benchmarks import benchmarks
 from tauzero._cli_demo import demo
 from tauzero._cli_evaluate import evaluate
 from tauzero._cli_models import fit, predict
+from tauzero._cli_report import report
 from tauzero._cli_score import score
 from tauzero._cli_search import search
 from tauzero._cli_spaces import spaces
@@ -58,6 +59,7 @@ app.command(cls=SpreadCommand)(evaluate)
 app.command()(score)
 app.command()(search)
 app.command()(study)
+app.command()(report)
 
 
 def main() -> None:
