@@ -1,4 +1,4 @@
-"""Genotypes as points of the unit cube, each axis cut into one bin for each value, and the steps of rand/1/bin there."""
+"""Genotypes as points of the unit cube, whose axes are cut into one bin per value, and the step rand/1/bin there."""
 
 from __future__ import annotations
 

@@ -28,9 +28,9 @@ class CategoricalDensity:
 
     (Aitchison and Aitken, Biometrika 1976). The bandwidths are those of HpBandSter, statsmodels' normal reference
     rule on the codes, :math:`h_j = 1.06\,\sigma_j\, n^{-1/(4+d)}` with the population deviation :math:`\sigma_j`, at
-    least `least`. They are at most :math:`(K_j - 1)/K_j`, where the kernel is uniform: beyond that a different
-    category would count more than the same one, and beyond 1 the density would be negative, as it can be in statsmodels.
-    That library also takes for :math:`K_j` the number of values in the data; here it is that of the space.
+    least `least`. They are at most :math:`(K_j - 1)/K_j`, where the kernel is uniform: beyond that another
+    category would count more than the same one, and beyond 1 densities would be negative, as they can be in
+    statsmodels. That library also takes for :math:`K_j` the number of values in the data; here it is that of the space.
 
     Parameters
     ----------
@@ -147,7 +147,8 @@ class BOHB(BracketSearch):
                 n = len(self._values_at[epochs])
                 count = max(self.min_points, int(self.good * n + 1e-9))
                 if n - count >= self.min_points:
-                    rows = np.array(self._rows_at[epochs])[np.argsort(-np.array(self._values_at[epochs]), kind="stable")]
+                    order = np.argsort(-np.array(self._values_at[epochs]), kind="stable")
+                    rows = np.array(self._rows_at[epochs])[order]
                     parts = (rows[:count], rows[count:])
                     good, rest = (CategoricalDensity(part, self._choices, self.min_bandwidth) for part in parts)
                     self._densities = good, rest

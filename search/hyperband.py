@@ -23,8 +23,8 @@ class Hyperband(BracketSearch):
     bracket cost the same epochs (`brackets` shows the numbers). On 12 and 200 epochs: 17 architectures at 12 of which
     one goes on, then 2 at 200. With one fidelity this is random search.
 
-    The search is synchronous: `ask` returns fewer than asked for, or nothing, until the values of a rung have been told.
-    For many workers see `asha`.
+    The search is synchronous: `ask` returns fewer than asked for, or nothing, until the values of a rung have been
+    told. For many workers see `asha`.
 
     Parameters
     ----------
