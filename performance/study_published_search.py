@@ -70,7 +70,7 @@ ARMS = {
     "BOHB script": arm("bohb", "BOHB", "again", params=SCRIPT, charged=True),
     "BOHB script as published": arm("bohb", "BOHB", "again", params=SCRIPT, charged=True, noisy=True),
     "BOHB 12 epochs": arm("bohb", "BOHB"),
-    "BOHB 12+200": arm("bohb", "BOHB", "12+200"),
+    "BOHB 12+200": arm("bohb", ladder="12+200"),
     "Hyperband 12+200": arm("hyperband", ladder="12+200"),
     "ASHA 12+200": arm("asha", ladder="12+200"),
     "DEHB 12+200": arm("dehb", ladder="12+200"),
@@ -165,12 +165,13 @@ def main() -> None:
         parser.error(f"unknown arms {unknown}; there are {list(ARMS)}")
     table = benchmarks.load("nasbench201", options.data)
     test = {d: table.table(d, "test_accuracy", epoch=200) for d in DATASETS}
-    report: dict[str, Any] = {"config": {"seconds": options.seconds}, "machine": machine(), "arms": {}}
+    where = machine()
+    report: dict[str, Any] = {"config": {"seconds": options.seconds}, "machine": where, "arms": {}}
     if options.out.exists():
         before = json.loads(options.out.read_text(encoding="utf-8"))
         if before["config"] != report["config"]:
             parser.error(f"{options.out} holds trials of another configuration: {before['config']}")
-        report["arms"] = before["arms"]
+        report |= {"machine": before["machine"], "arms": before["arms"]}
 
     def keep() -> None:
         with atomic_path(options.out) as temporary:
@@ -191,6 +192,7 @@ def main() -> None:
         for dataset in datasets:
             goal = ladder(table, dataset, which["ladder"])
             for seed in range(len(kept["chosen"][dataset]), options.trials):
+                report["machine"] = where  # of the latest trials
                 start = time.process_time()
                 chosen, paid, free = trial(goal, which, seed, options.seconds)
                 kept["chosen"][dataset].append(chosen)
