@@ -122,8 +122,11 @@ class DEHB(BracketSearch):
         parents = self._parents(own)
         # Three different ones for each attempt: the first three of a random order.
         order = self._rng.random((_TRIES, len(parents))).argsort(axis=1)[:, :3]
+        first, second, third = np.moveaxis(parents[order], 1, 0)
         trials = rand_1_bin(
-            *np.moveaxis(parents[order], 1, 0),
+            first,
+            second,
+            third,
             own,
             mutation_factor=self.mutation_factor,
             crossover_probability=self.crossover_probability,
@@ -148,8 +151,11 @@ class DEHB(BracketSearch):
         everyone = np.concatenate(list(self._points.values()))
         everyone = everyone[(everyone != own).any(axis=1)]
         order = self._rng.random((missing, len(everyone))).argsort(axis=1)[:, :3]
+        first, second, third = np.moveaxis(everyone[order], 1, 0)
         mutants = rand_1_bin(
-            *np.moveaxis(everyone[order], 1, 0),
+            first,
+            second,
+            third,
             own,
             mutation_factor=self.mutation_factor,
             crossover_probability=1.0,

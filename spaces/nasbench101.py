@@ -205,8 +205,9 @@ class NASBench101(SearchSpace):
         parents[:, 0, NUM_BITS:] = np.arange(NUM_LABELS)[:, None] // _LABEL_POWERS % 3
         children = np.repeat(parents, len(rows), axis=1)
         children[:, rows, column] = (children[:, rows, column] + shift) % values
-        flips = children[0, :, :NUM_BITS].astype(np.int32) @ _BIT_POWERS
-        return flips, children[:, :, NUM_BITS:].astype(np.int64) @ _LABEL_POWERS, children ^ parents
+        flips = np.asarray(children[0, :, :NUM_BITS] @ _BIT_POWERS, dtype=np.int32)
+        relabelled = np.asarray(children[:, :, NUM_BITS:] @ _LABEL_POWERS, dtype=np.int64)
+        return flips, relabelled, np.asarray(children ^ parents, dtype=np.int8)
 
     # -- views --------------------------------------------------------------------------------
 
