@@ -98,7 +98,11 @@ class Account:
             self.idle += len(keys)
         self.repeats += len(keys) - len(fresh)
         if keys:
-            self.solver.tell(rows, [known[key] for key in keys], epochs)
+            values = np.array([known[key] for key in keys], dtype=np.float64)
+            if epochs is None:
+                self.solver._answer(rows, values)
+            else:
+                self.solver.tell(rows, values, epochs)
         if fresh and progress is not None:
             self._tell_progress(progress)
         if self.over:

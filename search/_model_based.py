@@ -19,11 +19,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tauzero.search._novelty import draw_new, new_rows, novelty_keys
 from tauzero.search.base import Algorithm
 from tauzero.spaces import Genotypes, InvalidGenotypeError, SearchSpace, Seed, unknown_name
-
-_DRAWS = 20  # attempts at drawing architectures that were not asked for, before the rest of a space is listed
-_LISTED = 1_000_000  # spaces up to this size can be listed
 
 
 def check_count(owner: object, name: str, value: Any, least: int = 1) -> int:
@@ -153,36 +151,16 @@ class ModelBased(Algorithm):
 
     def _keys(self, rows: Genotypes) -> list[Hashable]:
         """What tells architectures apart: the index, or the canonical row where there is none."""
-        if not len(rows):
-            return []
-        if self.space.enumerable:
-            return list(self.space.index(rows).tolist())
-        return [row.tobytes() for row in self.space.canonical(rows)]
+        return novelty_keys(self.space, rows)
 
     def _unseen(self, rows: Genotypes, taken: set[Hashable] | None = None) -> Genotypes:
         """Rows that were not asked for and are not in `taken`, each once, in their order; `taken` grows by them."""
-        seen: set[Hashable] = set() if taken is None else taken
-        kept = []
-        for i, key in enumerate(self._keys(rows)):
-            if key not in seen and key not in self._asked:
-                seen.add(key)
-                kept.append(i)
-        return rows[kept]
+        return new_rows(self.space, rows, self._asked.__contains__, set() if taken is None else taken)
 
     def _random(self, n: int, besides: Genotypes | None = None) -> Genotypes:
         """Up to n random architectures that were not asked for; fewer only where the space has no more."""
         taken: set[Hashable] = set() if besides is None else set(self._keys(besides))
-        parts = [np.empty((0, self.space.length), dtype=np.int8)]
-        missing = n
-        for _ in range(_DRAWS):
-            parts.append(self._unseen(self.space.sample(missing, self._rng), taken))
-            missing -= len(parts[-1])
-            if not missing:
-                return np.concatenate(parts)
-        if self.space.enumerable and self.space.size <= _LISTED:
-            rows = self._unseen(self.space.enumerate(), taken)
-            parts.append(rows[self._rng.permutation(len(rows))[:missing]])
-        return np.concatenate(parts)
+        return draw_new(self.space, self._rng, n, self._asked.__contains__, taken)
 
     def _best(self, n: int) -> Genotypes:
         """The n best of the evaluated architectures, best first."""

@@ -6,11 +6,15 @@ __all__ = ["create", "find", "names", "register"]
 
 from typing import Any
 
+from tauzero.search.asha import ASHA
 from tauzero.search.bananas import Bananas
 from tauzero.search.base import Algorithm
+from tauzero.search.bohb import BOHB
+from tauzero.search.dehb import DEHB
 from tauzero.search.differential_evolution import DifferentialEvolution
 from tauzero.search.evolution import Evolution
 from tauzero.search.graph_gp import GraphGP
+from tauzero.search.hyperband import Hyperband, SuccessiveHalving
 from tauzero.search.local_search import LocalSearch
 from tauzero.search.npenas import NPENAS
 from tauzero.search.proxy_evolution import ProxyEvolution
@@ -43,16 +47,21 @@ def register(algorithm: type[Algorithm]) -> type[Algorithm]:
 
 
 for _algorithm in (
+    ASHA,
     Bananas,
+    BOHB,
+    DEHB,
     DifferentialEvolution,
     Evolution,
     GraphGP,
+    Hyperband,
     LocalSearch,
     NPENAS,
     ProxyEvolution,
     RandomSearch,
     RegularizedEvolution,
     Reinforce,
+    SuccessiveHalving,
     TauZeroSearch,
     TPE,
     WeakNAS,

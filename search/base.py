@@ -140,13 +140,15 @@ class Algorithm(ABC):
         epochs
             ``int64[m]``, each one of `fidelities`; None from a single-fidelity algorithm.
         """
-        if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
+        # The type of nearly every call comes first, as `isinstance` takes longer than the rest of the check.
+        if (type(n) is not int and (isinstance(n, bool) or not isinstance(n, int | np.integer))) or n < 1:
             raise ValueError(f"The 'n' argument of {type(self).__name__}.ask must be an integer ≥ 1. Got {n!r}.")
         genotypes = self._propose(int(n))
         self._ever_asked = True
+        pending = self._pending
         for row in genotypes:
             key = row.tobytes()
-            self._pending[key] = self._pending.get(key, 0) + 1
+            pending[key] = pending.get(key, 0) + 1
         return genotypes, None
 
     def tell(self, genotypes: npt.ArrayLike, values: npt.ArrayLike, epochs: npt.ArrayLike | None = None) -> None:
@@ -189,6 +191,22 @@ class Algorithm(ABC):
         if self.multi_objective:
             self._num_objectives = scores.shape[1]
         self._observe(rows, scores)
+
+    def _answer(self, genotypes: Genotypes, values: npt.NDArray[np.float64]) -> None:
+        """`tell` for a driver that has just asked a single-fidelity algorithm, and kept the rows to itself.
+
+        Most proposals of a converged search are repeats that cost nothing but the driver's time: nothing is checked.
+        Values are finite and have the shape that `tell` wants.
+        """
+        pending = self._pending
+        for row in genotypes:
+            key = row.tobytes()
+            open_ = pending.pop(key)
+            if open_ > 1:
+                pending[key] = open_ - 1
+        if self.multi_objective:
+            self._num_objectives = values.shape[1]
+        self._observe(genotypes, values)
 
     def copy(self) -> Self:
         """Return an independent copy of the whole state: both then propose the same, given the same values."""

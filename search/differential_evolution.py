@@ -5,15 +5,13 @@ from __future__ import annotations
 __all__ = ["DifferentialEvolution"]
 
 import numpy as np
-import numpy.typing as npt
 
+from tauzero.search._unit_cube import Floats, UnitCube, rand_1_bin
 from tauzero.search.base import Algorithm
 from tauzero.spaces import Genotypes, SearchSpace, Seed
 
 #: Trials made at a time until one is a member of the space other than its target.
 _TRIES = 32
-
-_Floats = npt.NDArray[np.float64]
 
 
 class DifferentialEvolution(Algorithm):
@@ -67,22 +65,22 @@ class DifferentialEvolution(Algorithm):
         self.population_size = int(population_size)
         self.mutation_factor = float(mutation_factor)
         self.crossover_probability = float(crossover_probability)
-        self._choices = np.asarray(self.space.cardinalities)
-        self._points: _Floats = np.empty((0, self.space.length))
-        self._values: _Floats = np.empty(0)
+        self._cube = UnitCube(self.space)
+        self._points: Floats = np.empty((0, self.space.length))
+        self._values: Floats = np.empty(0)
         self._next_points, self._next_values = self._points, self._values  # winners of the generation that is told
         self._target = 0  # of the next trial
         self._told = 0  # trials of this generation
         self._seen: set[bytes] = set()
-        self._open: dict[bytes, list[tuple[_Floats, int]]] = {}  # by row: its point and target, -1 for no target
+        self._open: dict[bytes, list[tuple[Floats, int]]] = {}  # by row: its point and target, -1 for no target
 
-    def _discrete(self, points: _Floats) -> Genotypes:
+    def _discrete(self, points: Floats) -> Genotypes:
         """Bins that points fall into, ``int8[n, L]``."""
-        return np.minimum((points * self._choices).astype(np.int8), (self._choices - 1).astype(np.int8))
+        return self._cube.rows(points)
 
-    def _inside(self, rows: Genotypes) -> _Floats:
+    def _inside(self, rows: Genotypes) -> Floats:
         """Points drawn uniformly from the bins of rows, ``float64[n, L]``."""
-        return np.asarray((rows + self._rng.random(rows.shape)) / self._choices, dtype=np.float64)
+        return self._cube.points(rows, self._rng)
 
     def _propose(self, n: int) -> Genotypes:
         grown = len(self._points) == self.population_size
@@ -99,19 +97,21 @@ class DifferentialEvolution(Algorithm):
             self._open.setdefault(row.tobytes(), []).append((point, target))
         return rows
 
-    def _trial(self, target: int) -> _Floats:
+    def _trial(self, target: int) -> Floats:
         """A point whose architecture is a member of the space and was not asked for yet."""
         own = self._points[target]
         # Three different members other than the target: the first three of a random order of the rest.
         order = self._rng.random((_TRIES, self.population_size - 1)).argsort(axis=1)[:, :3]
         first, second, third = np.moveaxis(self._points[order + (order >= target)], 1, 0)
-        mutants = first + self.mutation_factor * (second - third)
-        take = self._rng.random(mutants.shape) < self.crossover_probability
-        none = ~take.any(axis=1)
-        take[none, self._rng.integers(take.shape[1], size=int(none.sum()))] = True
-        trials = np.where(take, mutants, own)
-        outside = (trials < 0) | (trials > 1)
-        trials[outside] = self._rng.random(int(outside.sum()))
+        trials = rand_1_bin(
+            first,
+            second,
+            third,
+            own,
+            mutation_factor=self.mutation_factor,
+            crossover_probability=self.crossover_probability,
+            rng=self._rng,
+        )
         rows = self._discrete(trials)
         for k in np.flatnonzero(self.space.is_valid(rows)):
             key = rows[k].tobytes()
@@ -120,7 +120,7 @@ class DifferentialEvolution(Algorithm):
                 return np.asarray(trials[k], dtype=np.float64)
         return self._inside(self.space.sample(1, self._rng))[0]
 
-    def _observe(self, genotypes: Genotypes, values: _Floats) -> None:
+    def _observe(self, genotypes: Genotypes, values: Floats) -> None:
         for row, value in zip(genotypes, values.tolist(), strict=True):
             key = row.tobytes()
             waiting = self._open[key]

@@ -90,9 +90,7 @@ class Evolution(RegularizedEvolution):
                     continue
                 self._living.remove(self._members[slot].tobytes())
             self._living.add(key)
-            self._members[slot] = row
-            self._values[slot] = value
-            self._around[slot] = None
+            self._settle(slot, row, float(value))
             self._born[slot] = self._births
             self._births += 1
 

@@ -49,6 +49,7 @@ class RegularizedEvolution(Algorithm):
         # A ring: the slot that is written next holds the oldest member.
         self._members = np.empty((self.population_size, self.space.length), dtype=np.int8)
         self._values = np.empty(self.population_size)
+        self._ranks = [0.0] * self.population_size  # the same values as numbers: a few are looked up much faster
         self._around: list[Genotypes | None] = [None] * self.population_size
         self._neighbors: dict[bytes, Genotypes] = {}
         self._told = 0
@@ -58,17 +59,21 @@ class RegularizedEvolution(Algorithm):
         alive = min(self._told, self.population_size)
         random = n if not alive else min(n, max(0, self.population_size - self._asked))
         self._asked += n
-        proposals = np.empty((n, self.space.length), dtype=np.int8)
-        if random:
-            proposals[:random] = self.space.sample(random, self._rng)
-        for i in range(random, n):
-            # One call for the tournament and the mutation: uniform integers by scaling are several times
-            # cheaper than `Generator.integers`, which would take longer than the rest of a proposal.
-            draws = self._rng.random(self.sample_size + 1)
-            entrants = (draws[1:] * alive).astype(np.intp)
-            around = self._neighborhood(int(entrants[self._values[entrants].argmax()]))
-            proposals[i] = around[int(draws[0] * len(around))]
-        return proposals
+        if n == 1 and not random:
+            return self._mutant(alive)
+        rows = [self.space.sample(random, self._rng)] if random else []
+        return np.concatenate(rows + [self._mutant(alive) for _ in range(n - random)])
+
+    def _mutant(self, alive: int) -> Genotypes:
+        """A mutant of the best of a sample, ``int8[1, L]``, an array of its own."""
+        # One call for the tournament and the mutation: uniform integers by scaling are several times
+        # cheaper than `Generator.integers`, which would take longer than the rest of a proposal. So few of them are
+        # handled faster as numbers than as an array.
+        draws = self._rng.random(self.sample_size + 1).tolist()
+        mutation = draws.pop(0)
+        around = self._neighborhood(max([int(draw * alive) for draw in draws], key=self._ranks.__getitem__))
+        place = int(mutation * len(around))
+        return around[place : place + 1].copy()
 
     def _neighborhood(self, slot: int) -> Genotypes:
         """All mutants of a member; remembered, since the same few parents are drawn again and again."""
@@ -88,9 +93,12 @@ class RegularizedEvolution(Algorithm):
         return around
 
     def _observe(self, genotypes: Genotypes, values: npt.NDArray[np.float64]) -> None:
-        for row, value in zip(genotypes, values, strict=True):
-            slot = self._told % self.population_size
-            self._members[slot] = row
-            self._values[slot] = value
-            self._around[slot] = None
+        for row, value in zip(genotypes, values.tolist(), strict=True):
+            self._settle(self._told % self.population_size, row, value)
             self._told += 1
+
+    def _settle(self, slot: int, row: Genotypes, value: float) -> None:
+        """A new member in place of the one in a slot."""
+        self._members[slot] = row
+        self._values[slot] = self._ranks[slot] = value
+        self._around[slot] = None

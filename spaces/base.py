@@ -6,6 +6,7 @@ __all__ = ["Genotypes", "SearchSpace", "is_integral"]
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
@@ -169,6 +170,8 @@ class SearchSpace(ABC):
                 f"The 'genotypes' argument of {self.name} must hold integers. Got dtype {array.dtype}: "
                 "convert with .astype('int8') after checking where fractions, NaN or text come from."
             )
+        if array.dtype == np.int8 and not (array.view(np.uint8) >= self._limits).any():
+            return np.ascontiguousarray(array)  # what is negative is beyond any limit as an unsigned byte
         high = np.asarray(self.cardinalities)
         if len(array) and (
             bool((array < 0).any()) or (array.dtype != np.bool_ and bool((array.max(axis=0) >= high).any()))
@@ -179,6 +182,11 @@ class SearchSpace(ABC):
                 f"Got {array[bad_row, bad_column]} in row {bad_row}."
             )
         return np.ascontiguousarray(array, dtype=np.int8)
+
+    @cached_property
+    def _limits(self) -> npt.NDArray[np.uint8]:
+        """`cardinalities` as an array that is made once."""
+        return np.array(self.cardinalities, dtype=np.uint8)
 
     def validate(self, genotypes: npt.ArrayLike) -> Genotypes:
         """Check that every row is a member of the space and return C-contiguous ``int8[n, L]``.
@@ -351,13 +359,18 @@ class SearchSpace(ABC):
         parent = self.validate(array[None] if array.ndim == 1 else array)
         if len(parent) != 1:
             raise InvalidGenotypeError(f"`neighbors` takes one architecture. Got {len(parent)} rows.")
-        choices = np.asarray(self.cardinalities) - 1
-        column = np.repeat(np.arange(self.length), choices)
-        shift = np.concatenate([np.arange(1, c + 1) for c in choices])
+        rows, column, shift, values = self._moves
         children = np.repeat(parent, len(column), axis=0)
-        rows = np.arange(len(column))
-        children[rows, column] = (children[rows, column] + shift) % (choices[column] + 1)
+        children[rows, column] = (parent[0, column] + shift) % values
         return np.ascontiguousarray(children[self._admissible(children, np.broadcast_to(parent, children.shape))])
+
+    @cached_property
+    def _moves(self) -> tuple[npt.NDArray[np.int64], ...]:
+        """Changes of one column: their numbers, columns, what is added, and the number of values of the column."""
+        values = np.asarray(self.cardinalities)
+        column = np.repeat(np.arange(self.length), values - 1)
+        shift = np.concatenate([np.arange(1, v) for v in values])
+        return np.arange(len(column)), column, shift, values[column]
 
     def _read_strings(self, strings: Sequence[str]) -> list[str]:
         if isinstance(strings, str):

@@ -21,13 +21,21 @@ def ones(rows: np.ndarray) -> np.ndarray:
 
 #: Small parameters of the algorithms that fit a model; their tests of their own use the defaults.
 QUICK: dict[str, dict[str, object]] = {
+    "asha": {"fidelities": (1, 3, 9)},
     "bananas": {"per_round": 20, "epochs": 3, "layers": 2, "candidates": 30},
+    "bohb": {"fidelities": (1, 3, 9)},
+    "dehb": {"fidelities": (1, 3, 9)},
     "graph_gp": {"per_round": 20, "candidates": 40},
+    "hyperband": {"fidelities": (1, 3, 9)},
     "npenas": {"per_round": 20, "epochs": 3, "candidates": 30},
     "proxy_evolution": {"score": ones, "warm_up": 100},
+    "successive_halving": {"fidelities": (1, 3, 9)},
     "tauzero": {"refit": 20, "pool": 100},
     "weaknas": {"per_round": 20, "epochs": 3, "hidden": (8,), "pool": 200},
 }
+
+#: Algorithms that give fewer rows than asked for while a rung waits for its values, but never none with nothing open.
+SYNCHRONOUS = {"bohb", "dehb", "hyperband", "successive_halving"}
 
 
 def make(name: str, space: spaces.SearchSpace | str, seed: int) -> Algorithm:
@@ -62,7 +70,7 @@ def space(request: pytest.FixtureRequest) -> spaces.SearchSpace:
 def test_names_are_those_of_the_classes() -> None:
     assert {"random_search", "regularized_evolution"} <= set(search.names())
     for known in search.names():
-        assert search.create(known, "nasbench201", 0).name == known
+        assert make(known, "nasbench201", 0).name == known
 
 
 def test_registry_refuses_a_name_twice_and_unknown_names() -> None:
@@ -88,7 +96,7 @@ def test_asks_for_valid_rows_of_the_right_type(name: str, space: spaces.SearchSp
     algorithm = make(name, space, 1)
     for n in (1, 7, 64, 3):
         rows = algorithm.ask(n)
-        assert rows.shape == (n, space.length)
+        assert rows.shape == (n, space.length) or (name in SYNCHRONOUS and 1 <= len(rows) <= n)
         assert rows.dtype == np.int8
         assert rows.flags.c_contiguous
         space.validate(rows)
@@ -108,9 +116,11 @@ def test_copies_and_pickles_go_on_alike_and_apart(name: str) -> None:
     waiting = algorithm.ask(2)
     twins = [algorithm.copy(), pickle.loads(pickle.dumps(algorithm))]
     futures = []
+    if name not in SYNCHRONOUS:
+        assert len(waiting) == 2
     for one in (algorithm, *twins):
-        assert one.num_pending == 2
-        one.tell(waiting, [1.0, 2.0])
+        assert one.num_pending == len(waiting)
+        one.tell(waiting, [1.0, 2.0][: len(waiting)])
         futures.append(drive(one, [3] * 10))
     np.testing.assert_array_equal(futures[0], futures[1])
     np.testing.assert_array_equal(futures[0], futures[2])
