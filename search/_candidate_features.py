@@ -60,7 +60,7 @@ class CandidateFeatures:
         self.groups = list(self.map.groups)
         self.transfer = transfer
         if transfer is not None:
-            reference = self._predicted(space.sample(2_000, 0))
+            reference = self.predicted(space.sample(2_000, 0))
             self._centre, self._scale = float(reference.mean()), float(reference.std()) or 1.0
             self.groups.append(np.array([sum(len(group) for group in self.groups)]))
         self._whole: WholeSpace | None = None
@@ -79,7 +79,8 @@ class CandidateFeatures:
         if self.plain:
             self.map = feature_map(self.space)
 
-    def _predicted(self, rows: Genotypes) -> npt.NDArray[np.float64]:
+    def predicted(self, rows: Genotypes) -> npt.NDArray[np.float64]:
+        """What `transfer` predicts for architectures, ``float64[n]``, checked."""
         values = np.asarray(self.transfer.predict(rows), dtype=np.float64)
         if values.shape != (len(rows),) or not np.isfinite(values).all():
             raise ValueError(
@@ -93,7 +94,7 @@ class CandidateFeatures:
         features = self.map(rows)
         if self.transfer is None:
             return features
-        column = ((self._predicted(rows) - self._centre) / self._scale).astype(np.float32)
+        column = ((self.predicted(rows) - self._centre) / self._scale).astype(np.float32)
         return np.concatenate([features, column[:, None]], axis=1)
 
     def whole(self) -> WholeSpace:

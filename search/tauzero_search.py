@@ -80,7 +80,7 @@ class TauZeroSearch(ModelBased):
     transfer
         A fitted surrogate of this space, or the name of a pretrained one, whose predictions are a further feature.
         It must have been trained on other spaces or data sets than the objective; results are to be reported as
-        "with transfer".
+        "with transfer". Two in three of the `initial` architectures are then those that it predicts to be best.
     """
 
     name = "tauzero"
@@ -136,15 +136,33 @@ class TauZeroSearch(ModelBased):
     # -- the start ----------------------------------------------------------------------------
 
     def _random(self, n: int, besides: Genotypes | None = None) -> Genotypes:
-        if self.large == 1 or _SIZE not in self.space.descriptor_names or len(self._asked) >= self.initial:
+        told_apart = self._features.transfer is not None or (self.large > 1 and _SIZE in self.space.descriptor_names)
+        if not told_apart or len(self._asked) >= self.initial:
             return super()._random(n, besides)
-        column = self.space.descriptor_names.index(_SIZE)
         parts = [np.empty((0, self.space.length), dtype=np.int8)]
         for k in range(len(self._asked), len(self._asked) + n):
             # Every third is any architecture: a process that has seen no bad ones cannot tell what makes them so.
-            draws = super()._random(1 if k % 3 == 2 else self.large, np.concatenate(parts))
-            parts.append(draws[np.argsort(-self.space.descriptors(draws)[:, column], kind="stable")[:1]])
+            taken = np.concatenate(parts)
+            parts.append(super()._random(1, taken) if k % 3 == 2 else self._promising(taken))
         return np.concatenate(parts)
+
+    def _promising(self, taken: Genotypes) -> Genotypes:
+        """One architecture to start from that was not asked for and is not in `taken`, ``int8[1 or 0, L]``.
+
+        Of the whole space (elsewhere of `pool` draws) the one of the highest transferred prediction; without `transfer`
+        the largest of `large` draws.
+        """
+        if self._features.transfer is None:
+            draws = super()._random(self.large, taken)
+            column = self.space.descriptor_names.index(_SIZE)
+            worth = self.space.descriptors(draws)[:, column]
+        else:
+            draws = self._features.whole().rows if self._whole else self.space.sample(self.pool, self._rng)
+            worth = self._features.predicted(draws)
+        best = draws[np.argsort(-worth, kind="stable")]
+        if self._whole:  # no row comes twice, so that at most these have been taken
+            best = best[: len(self._asked) + len(taken) + 1]
+        return self._unseen(best, set(self._keys(taken)))[:1]
 
     # -- what a query costs -------------------------------------------------------------------
 

@@ -152,6 +152,31 @@ def test_the_next_query_has_the_highest_expected_improvement() -> None:
     assert gain.max() > 2 * np.sort(gain)[-100]
 
 
+class Score:
+    """A stand-in for a surrogate of another data set."""
+
+    def __init__(self, space: spaces.SearchSpace) -> None:
+        self.weights = np.random.default_rng(3).random(space.length)
+
+    def predict(self, rows: np.ndarray) -> np.ndarray:
+        return rows @ self.weights
+
+
+@pytest.mark.parametrize("name", ["nasbench201", "nasbench101"])
+def test_with_transfer_two_in_three_of_the_first_are_those_it_predicts_best(name: str) -> None:
+    space, score = spaces.get(name), Score(spaces.get(name))
+    algorithm = TauZeroSearch(space, 0, initial=9, transfer=score)
+    rows = np.concatenate([algorithm.ask(4), algorithm.ask(5)])
+    assert len(np.unique(space.index(rows))) == 9
+    led, lucky = rows[[0, 1, 3, 4, 6, 7]], rows[[2, 5, 8]]
+    everything = np.sort(score.predict(space.enumerate()))[::-1]
+    if name == "nasbench201":  # candidates are the whole space
+        np.testing.assert_allclose(np.sort(score.predict(led))[::-1], everything[:6], rtol=1e-6)
+    else:  # each is the best of 4,000 draws: among the first percent
+        assert score.predict(led).min() > everything[len(everything) // 100]
+    assert score.predict(lucky).mean() < score.predict(led).min()
+
+
 def test_greedy_queries_have_the_highest_mean() -> None:
     space = spaces.get("transnas_macro")
     values = made_up(space)
