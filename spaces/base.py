@@ -58,6 +58,8 @@ class SearchSpace(ABC):
     enumerable: bool = True
     #: Names of a space's parameters and their defaults; `tauzero.spaces.get` passes them to its constructor.
     parameters: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+    #: The published space whose cells these are, with other bounds or operations.
+    extends: ClassVar[str | None] = None
     descriptor_names: ClassVar[tuple[str, ...]] = ()
     concatenates: ClassVar[bool] = False
     projects_input: ClassVar[bool] = False

@@ -53,6 +53,7 @@ class NASBench101X(VertexCellSpace):
     Descriptors as in `NASBench101`, of the cell in canonical order.
     """
 
+    extends = "nasbench101"
     parameters = MappingProxyType({"vertices": 8, "edges": 11, "operations": _DEFAULT})
     enumerable = False
     notions = ("isomorphism",)

@@ -63,6 +63,7 @@ class NASBench201X(EdgeCellSpace):
     Descriptors as in `NASBench201`.
     """
 
+    extends = "nasbench201"
     parameters = MappingProxyType({"nodes": 5, "operations": _DEFAULT})
 
     def __init__(self, nodes: int = 5, operations: Sequence[str] | str = _DEFAULT) -> None:
