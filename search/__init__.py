@@ -11,6 +11,7 @@ __all__ = [
     "ArrayObjective",
     "Comparison",
     "Evaluation",
+    "MassEvolution",
     "MultiFidelityAlgorithm",
     "Objective",
     "ProxyObjective",
@@ -34,6 +35,7 @@ from tauzero.search._run import run
 from tauzero.search.base import Algorithm, MultiFidelityAlgorithm, identity
 from tauzero.search.comparison import Comparison, compare_prediction_with_lookup
 from tauzero.search.costed_objective import WithCosts
+from tauzero.search.mass_evolution import MassEvolution
 from tauzero.search.objectives import ArrayObjective, Evaluation, Objective, TableObjective
 from tauzero.search.proxy_objective import ProxyObjective
 from tauzero.search.random_search import RandomSearch

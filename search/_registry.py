@@ -12,6 +12,7 @@ from tauzero.search.differential_evolution import DifferentialEvolution
 from tauzero.search.evolution import Evolution
 from tauzero.search.graph_gp import GraphGP
 from tauzero.search.local_search import LocalSearch
+from tauzero.search.mass_evolution import MassEvolution
 from tauzero.search.npenas import NPENAS
 from tauzero.search.proxy_evolution import ProxyEvolution
 from tauzero.search.random_search import RandomSearch
@@ -48,6 +49,7 @@ for _algorithm in (
     Evolution,
     GraphGP,
     LocalSearch,
+    MassEvolution,
     NPENAS,
     ProxyEvolution,
     RandomSearch,

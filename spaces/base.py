@@ -144,6 +144,10 @@ class SearchSpace(ABC):
         """Channels of each vertex of `cells` as a share of the cell's output channels, ``float64[n, V]``."""
         return np.ones(graphs.ops.shape)
 
+    def is_published(self, genotypes: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+        """Which networks are those of a published space, ``bool[n]``; where a space `extends` one, not all are."""
+        return np.ones(len(self.validate(genotypes)), dtype=np.bool_)
+
     def is_valid(self, genotypes: npt.ArrayLike) -> npt.NDArray[np.bool_]:
         """Whether each row (of the right width and value range) is a member of the space, ``bool[n]``."""
         return np.ones(len(self.check_range(genotypes)), dtype=np.bool_)

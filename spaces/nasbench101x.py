@@ -13,6 +13,7 @@ import numpy.typing as npt
 from tauzero.spaces._canonical_order import mix, tell_apart
 from tauzero.spaces._cell_counts import count_cells, draw_columns
 from tauzero.spaces._graphs import CellGraphs
+from tauzero.spaces._nasbench101_tables import MAX_EDGES, V
 from tauzero.spaces._operations import operation_code
 from tauzero.spaces._parameters import check_bound, check_operations, written_name
 from tauzero.spaces._vertex_cells import OPERATION_NAMES, VertexCellSpace
@@ -149,6 +150,13 @@ class NASBench101X(VertexCellSpace):
         valid = self.is_valid(children)
         valid[valid] = (self.canonical(children[valid]) != self.canonical(parents[valid])).any(axis=1)
         return valid
+
+    def is_published(self, genotypes: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+        """Which networks are those of a cell of NAS-Bench-101, ``bool[n]``."""
+        graphs = self.pruned_graphs(genotypes)
+        small = (graphs.num_nodes <= V) & (graphs.adjacency.sum(axis=(1, 2)) <= MAX_EDGES)
+        ops = [operation_code(name) for name in ("none", "input", "output", *_DEFAULT)]
+        return np.asarray(small & np.isin(graphs.ops, ops).all(axis=1), dtype=np.bool_)
 
     def to_string(self, genotypes: npt.ArrayLike) -> list[str]:
         """Pruned module as ``adjacency:operations``, in the vertex order of the row itself."""

@@ -18,6 +18,7 @@ from tauzero.spaces._nasbench201_costs import OPERATION_NAMES, edge_costs
 from tauzero.spaces._parameters import check_bound, check_operations, written_name
 from tauzero.spaces.base import Genotypes, SearchSpace
 from tauzero.spaces.errors import InvalidGenotypeError
+from tauzero.spaces.nasbench201 import NASBench201
 
 _MOST_NODES = 12
 _LARGEST = 1_000_000  # architectures of a space that is enumerated
@@ -126,6 +127,31 @@ class NASBench201X(EdgeCellSpace):
         if chosen == "reachable" or not len(rows):
             return pruned
         return rewritten(self, pruned, self._templates) if chosen == "network" else without_spare_nodes(self, pruned)
+
+    @cached_property
+    def _published(self) -> set[bytes]:
+        """Canonical rows of those cells of NAS-Bench-201 that this space has, written with this many nodes."""
+        published = NASBench201()
+        rows = published.prune(published.enumerate())
+        code = np.array(
+            [self._shared_names.index(n) if n in self._shared_names else -1 for n in published._shared_names],
+            dtype=np.int8,
+        )
+        wide = np.full((len(rows), self.length), max(self._none, 0), dtype=np.int8)
+        place = {edge: k for k, edge in enumerate(self._edges)}
+        for e, (u, v) in enumerate(published._edges):
+            wide[:, place[u, self._nodes - 1 if v == published._nodes - 1 else v]] = code[rows[:, e]]
+        wide = wide[(wide >= 0).all(axis=1)]
+        return {row.tobytes() for row in self.canonical(wide)}
+
+    def is_published(self, genotypes: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+        """Which networks are those of a cell of NAS-Bench-201, ``bool[n]``."""
+        rows = self.canonical(genotypes)
+        if self._nodes <= 4:
+            return np.full(len(rows), set(self._shared_names) <= set(_DEFAULT))
+        if self._none < 0:  # without it all edges of five nodes and more are taken
+            return np.zeros(len(rows), dtype=np.bool_)
+        return np.array([row.tobytes() in self._published for row in rows], dtype=np.bool_)
 
     # -- names --------------------------------------------------------------------------------
 

@@ -65,11 +65,14 @@ class Familiarity:
 
     def score(self, features: _Array) -> npt.NDArray[np.float64]:
         """Score of other rows, ``float64[n]``, at least 0; above 1 is unusual."""
+        return np.maximum(self.distance(features), _excess(features, self.low, self.high) / self.excess_unit)
+
+    def distance(self, features: _Array) -> npt.NDArray[np.float64]:
+        """Only the distance to the nearest training rows in its unit, ``float64[n]``."""
         out = np.empty(len(features))
         for start in range(0, len(features), _CHUNK):
             part = features[start : start + _CHUNK]
-            nearest = _nearest(_distances(part, self.anchors), skip=0) / self.unit
-            out[start : start + _CHUNK] = np.maximum(nearest, _excess(part, self.low, self.high) / self.excess_unit)
+            out[start : start + _CHUNK] = _nearest(_distances(part, self.anchors), skip=0) / self.unit
         return out
 
 

@@ -34,10 +34,13 @@ class Extended(Protocol):
     space: SearchSpace | str
 
     def predict(self, genotypes: npt.ArrayLike, return_std: bool = False) -> Any:
-        """Mean, and standard deviation stretched by max(1, `ood_score`), ``float64[n]`` each."""
+        """Mean, and standard deviation stretched by `stretch`, ``float64[n]`` each."""
 
     def ood_score(self, genotypes: npt.ArrayLike) -> Floats:
         """How unlike the training set architectures are, ``float64[n]``; above 1 they are unlike it."""
+
+    def stretch(self, genotypes: npt.ArrayLike) -> Floats:
+        """By how much deviations are stretched, ``float64[n]``, at least 1."""
 
 
 class CommonFeatures:
@@ -113,7 +116,8 @@ class ExtendedGNN(GNN):
 
     Graph networks read cells of any size. Features at their readout that mean the same in both spaces are
     computed, positions of vertices are guessed from them (`CommonFeatures`). Standard deviations and intervals
-    are stretched by max(1, `ood_score`).
+    are stretched by the distance to the nearest training rows, in units of what is usual there, where it is above 1;
+    `ood_score` is the larger of this distance and of how far features leave the training set's range.
     """
 
     _home: GNN
@@ -134,7 +138,7 @@ class ExtendedGNN(GNN):
         """Predict the metric; as `Surrogate.predict`, with stretched deviations and intervals."""
         if not return_std and return_interval is None:
             return super().predict(genotypes)
-        stretch = np.maximum(self.ood_score(genotypes), 1.0)
+        stretch = self.stretch(genotypes)
         answer = [super().predict(genotypes)]
         if return_std:
             answer.append(super().predict(genotypes, return_std=True)[1] * stretch)
@@ -147,6 +151,12 @@ class ExtendedGNN(GNN):
         """How unlike the training set architectures are, ``float64[n]``, by the features that both spaces have."""
         rows, inverse = self.space_.distinct(self.space_.validate(genotypes))
         return self._familiarity.score(self._common(rows, guess=False)[:, self._common.known])[inverse]
+
+    def stretch(self, genotypes: npt.ArrayLike) -> Floats:
+        """By how much deviations are stretched, ``float64[n]``: the distance to the training rows, at least 1."""
+        rows, inverse = self.space_.distinct(self.space_.validate(genotypes))
+        near = self._familiarity.distance(self._common(rows, guess=False)[:, self._common.known])
+        return np.maximum(near, 1.0)[inverse]
 
     def fit(self, genotypes: npt.ArrayLike, y: npt.ArrayLike, auxiliary: npt.ArrayLike | None = None) -> NoReturn:
         """Refused: what is fitted is a model of its own."""
@@ -162,7 +172,8 @@ class ExtendedGNN(GNN):
 class ExtendedMultiSpace:
     """A `MultiSpaceGNN` that answers for one space as one of its sources would; made by `extend`.
 
-    Deviations are stretched by max(1, `ood_score`), which compares with a thousand random cells of the source's space.
+    Deviations are stretched, and `ood_score` is computed, as for an `ExtendedGNN`; what is compared with are a thousand
+    random cells of the source's space.
 
     Parameters
     ----------
@@ -198,12 +209,18 @@ class ExtendedMultiSpace:
         if not return_std:
             return self.model.predict(genotypes, self.space, self.source)
         mean, std = self.model.predict(genotypes, self.space, self.source, return_std=True)
-        return mean, std * np.maximum(self.ood_score(genotypes), 1.0)
+        return mean, std * self.stretch(genotypes)
 
     def ood_score(self, genotypes: npt.ArrayLike) -> Floats:
         """How unlike the source's space architectures are, ``float64[n]``; above 1 they are unlike it."""
         rows, inverse = self.space.distinct(self.space.validate(genotypes))
         return self._familiarity.score(self._common(rows, guess=False)[:, self._common.known])[inverse]
+
+    def stretch(self, genotypes: npt.ArrayLike) -> Floats:
+        """By how much deviations are stretched, ``float64[n]``: the distance to the source's cells, at least 1."""
+        rows, inverse = self.space.distinct(self.space.validate(genotypes))
+        near = self._familiarity.distance(self._common(rows, guess=False)[:, self._common.known])
+        return np.maximum(near, 1.0)[inverse]
 
 
 def extend(
