@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["get", "names"]
 
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -44,14 +45,21 @@ def _instance(name: str) -> SearchSpace:
 
 
 @cache
-def _named(kind: str, params: tuple[tuple[str, Any], ...]) -> SearchSpace:
-    """The instance with parameters in whatever form; many forms share one."""
+def _read(name: str) -> SearchSpace:
+    """The instance of a name in whatever form; many forms share one."""
+    kind, params = parse_name(name)
+    if kind not in _SPACES:
+        raise unknown_name("search space", name, _SPACES)
+    return _with(kind, params)
+
+
+def _with(kind: str, params: Mapping[str, Any]) -> SearchSpace:
     known = _SPACES[kind].parameters
-    for name, _ in params:
+    for name in params:
         if name not in known:
             takes = f"It has {', '.join(f'{k}={v!r}' for k, v in known.items())}." if known else "It has none."
             raise ValueError(f"The search space {kind!r} has no parameter {name!r}. {takes}")
-    return _instance(_SPACES[kind](**dict(params)).name)
+    return _instance(_SPACES[kind](**params).name)
 
 
 def get(name: str | SearchSpace, **params: Any) -> SearchSpace:
@@ -78,16 +86,12 @@ def get(name: str | SearchSpace, **params: Any) -> SearchSpace:
         return name
     if not isinstance(name, str):
         raise unknown_name("search space", name, _SPACES)
-    if name in _SPACES and not params:
-        return _instance(name)
+    if not params:
+        return _read(name)
     kind, written = parse_name(name)
     if kind not in _SPACES:
         raise unknown_name("search space", name, _SPACES)
     twice = sorted(written.keys() & params)
     if twice:
         raise ValueError(f"The parameters {twice} of {name!r} are given twice: in the name and as arguments.")
-    return _named(kind, tuple(sorted((k, _hashable(v)) for k, v in (written | params).items())))
-
-
-def _hashable(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list | tuple | set | frozenset) else value
+    return _with(kind, written | params)
