@@ -87,7 +87,7 @@ def _ordered(
     reads, present = space._reads(rows)
     inner, edges = present[:, 1:-1], rows.shape[1]
     rounds = edges + 1
-    color = refine(reads, mix(space._labels(inner)), rounds)
+    color = refine(reads, mix(space._labels(inner.astype(np.int8))), rounds)
     # The wiring alone decides the order; among those that it cannot tell apart, what the operations are does.
     liked: Colors | None = mix(space._labels(np.where(inner, rows + 1, 0))) if labelled else None
     distinct = tell_apart(reads, color, present, rounds, liked)[:, 1:-1]

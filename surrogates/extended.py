@@ -132,7 +132,7 @@ class ExtendedGNN(GNN):
         home = self._home
         return Familiarity.fit(feature_map(home.space_)(home.anchors_)[:, self._common.known], least_excess=1.0)
 
-    def predict(  # type: ignore[override] # the overloads of the base class
+    def predict(
         self, genotypes: npt.ArrayLike, return_std: bool = False, *, return_interval: float | None = None
     ) -> Any:
         """Predict the metric; as `Surrogate.predict`, with stretched deviations and intervals."""
