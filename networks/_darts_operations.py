@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-__all__ = ["OPERATIONS_PER_CELL", "AuxiliaryHead", "FactorizedReduce", "ReLUConvNorm", "norm", "operation"]
+__all__ = [
+    "OPERATIONS_PER_CELL",
+    "AuxiliaryHead",
+    "FactorizedReduce",
+    "ReLUConvNorm",
+    "SeparableConvolution",
+    "norm",
+    "operation",
+]
 
 import torch
 from torch import Tensor, nn
@@ -65,7 +73,7 @@ def _separable(channels: int, kernel: int, stride: int, dilation: int, batch_nor
     ]
 
 
-class _Convolution(nn.Module):
+class SeparableConvolution(nn.Module):
     """Separable convolutions: two plain ones (``SepConv``) or one with dilation 2 (``DilConv``)."""
 
     def __init__(self, channels: int, kernel: int, stride: int, dilated: bool, batch_norm: bool) -> None:
@@ -76,6 +84,7 @@ class _Convolution(nn.Module):
         self.op = nn.Sequential(*parts)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return ``[b, c, h/stride, w/stride]``."""
         out: Tensor = self.op(x)
         return out
 
@@ -88,7 +97,7 @@ def operation(code: int, channels: int, stride: int, batch_norm: bool) -> nn.Mod
         return nn.AvgPool2d(3, stride=stride, padding=1, count_include_pad=False)
     if code == _SKIP:
         return nn.Identity() if stride == 1 else FactorizedReduce(channels, channels, batch_norm)
-    return _Convolution(channels, _KERNEL[code], stride, code in {_DIL_3X3, _DIL_5X5}, batch_norm)
+    return SeparableConvolution(channels, _KERNEL[code], stride, code in {_DIL_3X3, _DIL_5X5}, batch_norm)
 
 
 class AuxiliaryHead(nn.Module):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from tauzero.networks._stack import stack_modules
 from tauzero.networks.base import NetworkStack
-from tauzero.networks.nasbench201 import EDGES, Cell, NASBench201Network, Reduction
+from tauzero.networks.nasbench201 import Cell, NASBench201Network, Reduction
 
 
 def _apart(x: Tensor, size: int) -> Tensor:
@@ -26,10 +26,10 @@ class _EdgeOperation(nn.Module):
 
     places: Tensor
 
-    def __init__(self, operation: nn.Module, edge: int, members: Sequence[int], size: int) -> None:
+    def __init__(self, operation: nn.Module, ends: tuple[int, int], members: Sequence[int], size: int) -> None:
         super().__init__()
         self.operation = operation
-        self.source, self.target = EDGES[edge]
+        self.source, self.target = ends
         self.everybody = len(members) == size
         self.count = len(members)
         self.register_buffer("places", torch.tensor(members), persistent=False)
@@ -45,15 +45,16 @@ class _StackedCell(nn.Module):
     def __init__(self, cells: Sequence[Cell]) -> None:
         super().__init__()
         self.size = len(cells)
+        self.last = cells[0].last
         self.operations = nn.ModuleList()
-        for edge in range(len(EDGES)):
+        for edge, ends in enumerate(cells[0].edges):
             kinds: dict[tuple[str, ...], list[int]] = {}
             for place, cell in enumerate(cells):
                 if edge in cell.active:
                     kinds.setdefault(_signature(cell.layers[edge]), []).append(place)
             for members in kinds.values():
                 stacked = stack_modules([_plain(cells[place].layers[edge]) for place in members], members)
-                self.operations.append(_EdgeOperation(stacked, edge, members, self.size))
+                self.operations.append(_EdgeOperation(stacked, ends, members, self.size))
 
     def forward(self, x: Tensor) -> Tensor:
         nodes: dict[int, Tensor] = {0: _apart(x, self.size)}
@@ -68,7 +69,7 @@ class _StackedCell(nn.Module):
                 into = nodes[target] if target in nodes else torch.zeros_like(nodes[0])
                 nodes[target] = into.index_add(1, operation.places, term)
         # Networks without a path to the output keep the zero that their node began with.
-        return (nodes[3] if 3 in nodes else nodes[0].mul(0.0)).flatten(1, 2)
+        return (nodes[self.last] if self.last in nodes else nodes[0].mul(0.0)).flatten(1, 2)
 
 
 def _plain(operation: nn.Module) -> nn.Module:

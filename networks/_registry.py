@@ -4,19 +4,23 @@ from __future__ import annotations
 
 __all__ = ["family", "names"]
 
+from functools import cache
+
 from tauzero.networks.base import NetworkFamily
 from tauzero.networks.darts import DARTSFamily
-from tauzero.networks.nasbench101 import NASBench101Family
-from tauzero.networks.nasbench201 import NASBench201Family
+from tauzero.networks.nasbench101 import NASBench101Family, NASBench101XFamily
+from tauzero.networks.nasbench201 import NASBench201Family, NASBench201XFamily
 from tauzero.networks.natsbench_size import NATSBenchSizeFamily
 from tauzero.networks.transnas_macro import TransNASMacroFamily
 from tauzero.networks.transnas_micro import TransNASMicroFamily
-from tauzero.spaces import SearchSpace, unknown_name
+from tauzero.spaces import SearchSpace, get, unknown_name
 
 _FAMILIES: dict[str, NetworkFamily] = {
     DARTSFamily.space: DARTSFamily(),
     NASBench101Family.space: NASBench101Family(),
+    NASBench101XFamily.space: NASBench101XFamily(),
     NASBench201Family.space: NASBench201Family(),
+    NASBench201XFamily.space: NASBench201XFamily(),
     NATSBenchSizeFamily.space: NATSBenchSizeFamily(),
     TransNASMacroFamily.space: TransNASMacroFamily(),
     TransNASMicroFamily.space: TransNASMicroFamily(),
@@ -37,6 +41,15 @@ def family(space: str | SearchSpace) -> NetworkFamily:
         If the space has no networks; the message lists those that have.
     """
     name = space.name if isinstance(space, SearchSpace) else space
-    if name not in _FAMILIES:
+    if name in _FAMILIES:
+        return _FAMILIES[name]
+    kind = str(name).partition("(")[0]
+    if kind not in _FAMILIES or kind == name:
         raise unknown_name("space with networks", name, _FAMILIES)
-    return _FAMILIES[name]
+    return _with_parameters(kind, get(name).name)
+
+
+@cache
+def _with_parameters(kind: str, name: str) -> NetworkFamily:
+    made: NetworkFamily = type(_FAMILIES[kind])(name)  # type: ignore[call-arg] # of a space with parameters
+    return made

@@ -84,11 +84,12 @@ class NetworkStack(nn.Module, ABC):
 class NetworkFamily(ABC):
     """How the architectures of one space become networks, and what these cost.
 
-    A family is stateless; one instance per space stands in the registry.
+    A family is stateless; one instance per space stands in the registry. That of a space with parameters is
+    constructed with the name of the space, parameters included.
     """
 
     #: Name of the search space.
-    space: ClassVar[str]
+    space: str
     #: Height and width of images must be multiples of this (the product of the strides).
     image_multiple: ClassVar[int]
     #: What of the network's shape can be chosen, with the published values: ``{"channels": 16, …}``.

@@ -1,4 +1,4 @@
-"""The networks of NAS-Bench-101.
+"""The networks of NAS-Bench-101, and of such cells with other bounds and operations.
 
 Ying et al., ICML 2019 (arXiv 1902.09635), section 2.1 and appendix A; details after the authors' nasbench
 (commit b942470): ``config.py``, ``model_builder.py`` and ``base_ops.py``.
@@ -6,7 +6,7 @@ Ying et al., ICML 2019 (arXiv 1902.09635), section 2.1 and appendix A; details a
 
 from __future__ import annotations
 
-__all__ = ["NASBench101Family", "NASBench101Network"]
+__all__ = ["NASBench101Family", "NASBench101Network", "NASBench101XFamily"]
 
 from types import MappingProxyType
 from typing import Any
@@ -21,10 +21,10 @@ from tauzero.networks._datasets import DatasetShape
 from tauzero.networks.base import CellNetwork, NetworkFamily
 from tauzero.spaces import CellGraphs, Genotypes, operation_code
 from tauzero.spaces._nasbench101_costs import network_costs, vertex_channels
+from tauzero.spaces._vertex_cells import VertexCellSpace
 
 _CHANNELS, _STACKS, _MODULES = 128, 3, 3
-_MIN_CHANNELS = 4  # with 9 edges up to four vertices feed the output and share its channels
-_CONV_3X3, _CONV_1X1 = operation_code("conv_3x3"), operation_code("conv_1x1")
+_KERNELS = {operation_code(name): kernel for name, kernel in (("conv_3x3", 3), ("conv_1x1", 1), ("conv_5x5", 5))}
 
 
 class _ConvNormReLU(nn.Sequential):
@@ -36,6 +36,14 @@ class _ConvNormReLU(nn.Sequential):
         # TensorFlow's momentum 0.997 is the share that stays, PyTorch's the share that is new.
         self.norm = nn.BatchNorm2d(c_out, eps=1e-5, momentum=0.003) if batch_norm else nn.Identity()
         self.relu = nn.ReLU(inplace=False)
+
+
+def _without_weights(code: int) -> nn.Module:
+    if code == operation_code("max_pool_3x3"):
+        return nn.MaxPool2d(3, stride=1, padding=1)
+    if code == operation_code("avg_pool_3x3"):
+        return nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False)
+    return nn.Identity()
 
 
 class _Vertex(nn.Module):
@@ -60,11 +68,8 @@ class _Vertex(nn.Module):
         self.width = width
         self.sources = tuple(sources)
         self.projection = _ConvNormReLU(c_in, width, 1, batch_norm) if reads_input else None
-        self.operation: nn.Module
-        if code in {_CONV_3X3, _CONV_1X1}:
-            self.operation = _ConvNormReLU(width, width, 3 if code == _CONV_3X3 else 1, batch_norm)
-        else:
-            self.operation = nn.MaxPool2d(3, stride=1, padding=1)
+        kernel = _KERNELS.get(code)
+        self.operation = _without_weights(code) if kernel is None else _ConvNormReLU(width, width, kernel, batch_norm)
 
     def forward(self, x: Tensor, inner: list[Tensor]) -> Tensor:
         total = None if self.projection is None else self.projection(x)
@@ -116,7 +121,7 @@ class NASBench101Network(CellNetwork):
     Parameters
     ----------
     row
-        ``int8[26]``, a cell of the space. Unreachable vertices are pruned; the others keep the order of the row,
+        ``int8[L]``, a cell of the space. Unreachable vertices are pruned; the others keep the order of the row,
         because the first ones that feed the output get the channels that cannot be shared equally.
     num_classes
         Width of the classifier.
@@ -126,6 +131,8 @@ class NASBench101Network(CellNetwork):
         How often the cell is repeated; 3 stacks of 3 as published.
     batch_norm
         False replaces batch normalisation by the identity.
+    space
+        The space of the row: that of NAS-Bench-101, or one with other cells.
     """
 
     def __init__(
@@ -137,9 +144,10 @@ class NASBench101Network(CellNetwork):
         stacks: int = _STACKS,
         modules_per_stack: int = _MODULES,
         batch_norm: bool = True,
+        space: VertexCellSpace | None = None,
     ) -> None:
         super().__init__()
-        graph = _space().pruned_graphs(row[None])
+        graph = (_space("nasbench101") if space is None else space).pruned_graphs(row[None])
         self.stem = _ConvNormReLU(3, channels, 3, batch_norm)
         self.cells = nn.ModuleList()
         reads, width = channels, channels
@@ -165,10 +173,10 @@ class NASBench101Network(CellNetwork):
         return x
 
 
-def _space() -> spaces.NASBench101:
-    space = spaces.get("nasbench101")
-    if not isinstance(space, spaces.NASBench101):  # pragma: no cover - for the type checker
-        raise TypeError("The registry of spaces holds something else under the name 'nasbench101'.")
+def _space(name: str) -> VertexCellSpace:
+    space = spaces.get(name)
+    if not isinstance(space, VertexCellSpace):  # pragma: no cover - for the type checker
+        raise TypeError(f"The registry of spaces holds something else under the name {name!r}.")
     return space
 
 
@@ -182,23 +190,42 @@ class NASBench101Family(NetworkFamily):
     def check_option(self, name: str, value: Any) -> None:
         """Refuse what is no positive integer, and stems too narrow for the split of the channels."""
         super().check_option(name, value)
-        if name == "channels" and value < _MIN_CHANNELS:
+        least = self._min_channels()
+        if name == "channels" and value < least:
             raise ValueError(
-                f"The 'channels' option of nasbench101 networks must be at least {_MIN_CHANNELS}, since that many "
+                f"The 'channels' option of {self.space} networks must be at least {least}, since that many "
                 f"vertices may share the channels. Got {value!r}."
             )
 
+    def _min_channels(self) -> int:
+        """Most vertices that can feed the output, two edges each, and so share its channels."""
+        return 4  # of nine edges
+
     def make(self, row: Genotypes, num_classes: int, *, batch_norm: bool, **options: Any) -> NASBench101Network:
-        """Construct the network of one row ``int8[26]``."""
-        return NASBench101Network(row, num_classes, batch_norm=batch_norm, **options)
+        """Construct the network of one row ``int8[L]``."""
+        return NASBench101Network(row, num_classes, batch_norm=batch_norm, space=_space(self.space), **options)
 
     def count_parameters(self, genotypes: Genotypes, num_classes: int, **options: Any) -> npt.NDArray[np.int64]:
         """All parameters including batch norm's affine pairs, ``int64[n]``, of the rows as given."""
-        graphs = _space().pruned_graphs(genotypes)
+        graphs = _space(self.space).pruned_graphs(genotypes)
         return network_costs(graphs, num_classes=num_classes, **options)[0]
 
     def count_flops(self, genotypes: Genotypes, shape: DatasetShape, **options: Any) -> npt.NDArray[np.int64]:
         """Multiply-adds of convolutions and the classifier, ``int64[n]``; the benchmark publishes none."""
-        graphs = _space().pruned_graphs(genotypes)
+        graphs = _space(self.space).pruned_graphs(genotypes)
         sizes = {"num_classes": shape.num_classes, "image_size": shape.image_size}
         return network_costs(graphs, **sizes, **options)[1]
+
+
+class NASBench101XFamily(NASBench101Family):
+    """The same networks with cells of other bounds and operations: one family for each such space."""
+
+    space = "nasbench101x"
+
+    def __init__(self, space: str = "nasbench101x") -> None:
+        self.space = space
+
+    def _min_channels(self) -> int:
+        home = _space(self.space)
+        most = home.max_edges if isinstance(home, spaces.NASBench101X) else 0
+        return max(1, min(most // 2, home._vertices - 2))

@@ -1,4 +1,4 @@
-"""The networks of NAS-Bench-201 and of NATS-Bench's topology space.
+"""The networks of NAS-Bench-201 and NATS-Bench's topology space, and of such cells with more nodes and operations.
 
 Dong and Yang, ICLR 2020 (arXiv 2001.00326), section 2.1; details after the authors' AutoDL-Projects
 (commit f46486e): ``tiny_network.py``, ``cells.py`` and ``cell_operations.py``. Modules carry the names that
@@ -8,10 +8,10 @@ they have there, so that the published weights (``net_state_dict``) load.
 from __future__ import annotations
 
 __all__ = [
-    "EDGES",
     "Cell",
     "NASBench201Family",
     "NASBench201Network",
+    "NASBench201XFamily",
     "Pooling",
     "ReLUConvNorm",
     "Reduction",
@@ -19,7 +19,7 @@ __all__ = [
     "operation",
 ]
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -28,12 +28,14 @@ import numpy.typing as npt
 from torch import Tensor, nn
 
 from tauzero import spaces
+from tauzero.networks._darts_operations import SeparableConvolution
 from tauzero.networks._datasets import DatasetShape
 from tauzero.networks.base import CellNetwork, NetworkFamily, NetworkStack
 from tauzero.spaces import Genotypes
+from tauzero.spaces._edge_cells import EdgeCellSpace, cell_edges
+from tauzero.spaces._nasbench201_costs import edge_costs
 
-EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
-_NONE, _SKIP, _CONV_1X1, _CONV_3X3, _AVG_POOL = range(5)
+_KERNELS = {"conv_1x1": 1, "conv_3x3": 3, "conv_5x5": 5}
 _CHANNELS, _CELLS_PER_STAGE, _STAGES = 16, 5, 3
 
 
@@ -72,30 +74,53 @@ class Pooling(nn.Module):
         return out
 
 
-def operation(code: int, channels: int, batch_norm: bool) -> nn.Module:
-    """One of the five operations on ``channels`` channels; ``none`` is a module that is never called."""
-    if code in {_CONV_1X1, _CONV_3X3}:
-        return ReLUConvNorm(channels, channels, 1 if code == _CONV_1X1 else 3, 1, batch_norm)
-    return Pooling() if code == _AVG_POOL else nn.Identity()  # ``none`` holds its place and is never called
+def operation(name: str, channels: int, batch_norm: bool) -> nn.Module:
+    """One operation of the shared vocabulary on ``channels`` channels; ``none`` is a module that is never called."""
+    if name in _KERNELS:
+        return ReLUConvNorm(channels, channels, _KERNELS[name], 1, batch_norm)
+    kind, separable, size = name.partition("_conv_")
+    if separable:  # ``DualSepConv`` and ``SepConv`` of the authors' file are DARTS' two
+        return SeparableConvolution(channels, int(size[0]), 1, kind == "dil", batch_norm)
+    if name == "max_pool_3x3":
+        return nn.MaxPool2d(3, stride=1, padding=1)
+    return Pooling() if name == "avg_pool_3x3" else nn.Identity()  # ``none`` holds its place and is never called
 
 
 class Cell(nn.Module):
-    """Four nodes, six edges; a node is the sum of the operations on its incoming edges (``InferCell``)."""
+    """Nodes, of which each is the sum of the operations on its incoming edges (``InferCell``).
 
-    def __init__(self, row: Genotypes, active: npt.NDArray[np.bool_], channels: int, batch_norm: bool) -> None:
+    Parameters
+    ----------
+    names
+        The operation of each edge, in the order of the genotype.
+    active
+        ``bool[E]``: the edges that are computed.
+    nodes
+        Number of nodes.
+    channels
+        Of the input and of every node.
+    batch_norm
+        False replaces batch normalisation by the identity.
+    """
+
+    def __init__(
+        self, names: Sequence[str], active: npt.NDArray[np.bool_], nodes: int, channels: int, batch_norm: bool
+    ) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(operation(int(code), channels, batch_norm) for code in row)
-        self.active = tuple(e for e in range(len(EDGES)) if active[e])
+        self.layers = nn.ModuleList(operation(name, channels, batch_norm) for name in names)
+        self.edges = cell_edges(nodes)
+        self.last = nodes - 1
+        self.active = tuple(e for e in range(len(self.edges)) if active[e])
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute the output node, ``[b, c, h, w]`` as `x`."""
         nodes: dict[int, Tensor] = {0: x}
         for e in self.active:
-            source, target = EDGES[e]
+            source, target = self.edges[e]
             term = self.layers[e](nodes[source])
             nodes[target] = nodes[target] + term if target in nodes else term
         # A disconnected cell multiplies by zero, as the published ``Zero`` does: gradients stay defined.
-        return nodes[3] if 3 in nodes else x.mul(0.0)
+        return nodes[self.last] if self.last in nodes else x.mul(0.0)
 
 
 class Reduction(nn.Module):
@@ -121,7 +146,7 @@ class NASBench201Network(CellNetwork):
     Parameters
     ----------
     row
-        ``int8[6]``, the operations of the cell's edges.
+        ``int8[E]``, the operations of the cell's edges.
     num_classes
         Width of the classifier.
     channels
@@ -130,6 +155,8 @@ class NASBench201Network(CellNetwork):
         N; 5 as published.
     batch_norm
         False replaces batch normalisation by the identity.
+    space
+        The space of the row: that of NAS-Bench-201, or one with other cells.
 
     Notes
     -----
@@ -145,9 +172,12 @@ class NASBench201Network(CellNetwork):
         channels: int = _CHANNELS,
         cells_per_stage: int = _CELLS_PER_STAGE,
         batch_norm: bool = True,
+        space: EdgeCellSpace | None = None,
     ) -> None:
         super().__init__()
-        active = _space().active_edges(row[None])[0]
+        home = _space("nasbench201") if space is None else space
+        active = home.active_edges(row[None])[0]
+        names = [home._shared_names[code] for code in row]
         self.stem = nn.Sequential(
             nn.Conv2d(3, channels, kernel_size=3, padding=1, bias=False), norm(channels, batch_norm)
         )
@@ -158,7 +188,7 @@ class NASBench201Network(CellNetwork):
                 self.cells.append(Reduction(width, 2 * width, batch_norm))
                 width *= 2
             for _ in range(cells_per_stage):
-                self.cells.append(Cell(row, active, width, batch_norm))
+                self.cells.append(Cell(names, active, home._nodes, width, batch_norm))
         self.lastact = nn.Sequential(norm(width, batch_norm), nn.ReLU(inplace=True))
         self.global_pooling = nn.AdaptiveAvgPool2d(1)
         self.classifier = nn.Linear(width, num_classes)
@@ -181,10 +211,10 @@ class NASBench201Network(CellNetwork):
         return pooled.flatten(1)
 
 
-def _space() -> spaces.NASBench201:
-    space = spaces.get("nasbench201")
-    if not isinstance(space, spaces.NASBench201):  # pragma: no cover - for the type checker
-        raise TypeError("The registry of spaces holds something else under the name 'nasbench201'.")
+def _space(name: str) -> EdgeCellSpace:
+    space = spaces.get(name)
+    if not isinstance(space, EdgeCellSpace):  # pragma: no cover - for the type checker
+        raise TypeError(f"The registry of spaces holds something else under the name {name!r}.")
     return space
 
 
@@ -196,8 +226,8 @@ class NASBench201Family(NetworkFamily):
     options = MappingProxyType({"channels": _CHANNELS, "cells_per_stage": _CELLS_PER_STAGE})
 
     def make(self, row: Genotypes, num_classes: int, *, batch_norm: bool, **options: Any) -> NASBench201Network:
-        """Construct the network of one row ``int8[6]``."""
-        return NASBench201Network(row, num_classes, batch_norm=batch_norm, **options)
+        """Construct the network of one row ``int8[E]``."""
+        return NASBench201Network(row, num_classes, batch_norm=batch_norm, space=_space(self.space), **options)
 
     def stack(self, networks: Sequence[CellNetwork]) -> NetworkStack | None:
         """Grouped convolutions; every edge once for each kind of operation on it."""
@@ -207,31 +237,26 @@ class NASBench201Family(NetworkFamily):
 
     def count_parameters(self, genotypes: Genotypes, num_classes: int, **options: Any) -> npt.NDArray[np.int64]:
         """All parameters including batch norm's affine pairs, ``int64[n]``."""
-        width, cells = int(options["channels"]), int(options["cells_per_stage"])
-        fixed, per_edge = 27 * width + 2 * width, np.zeros(5, dtype=np.int64)
-        for stage in range(_STAGES):
-            if stage:
-                conv_a, conv_b, shortcut = 9 * width * 2 * width, 9 * (2 * width) ** 2, width * 2 * width
-                fixed += conv_a + conv_b + shortcut + 2 * (2 * 2 * width)
-                width *= 2
-            per_edge[_CONV_1X1] += cells * (width**2 + 2 * width)
-            per_edge[_CONV_3X3] += cells * (9 * width**2 + 2 * width)
-        fixed += 2 * width + (width + 1) * num_classes
-        total: npt.NDArray[np.int64] = fixed + per_edge[genotypes].sum(axis=1)
-        return total
+        fixed, each = edge_costs(_space(self.space)._shared_names, stages=_STAGES, **options)
+        classifier = (_last_width(options) + 1) * num_classes
+        return np.asarray(fixed[0] + classifier + each[genotypes, 0].sum(axis=1), dtype=np.int64)
 
     def count_flops(self, genotypes: Genotypes, shape: DatasetShape, **options: Any) -> npt.NDArray[np.int64]:
         """Multiply-adds of convolutions and the classifier, plus its bias, ``int64[n]`` (``flop_benchmark.py``)."""
-        pixels = shape.image_size**2
-        width, cells = int(options["channels"]), int(options["cells_per_stage"])
-        fixed, per_edge = 27 * width * pixels, np.zeros(5, dtype=np.int64)
-        for stage in range(_STAGES):
-            if stage:
-                pixels //= 4
-                fixed += (9 * width * 2 * width + 9 * (2 * width) ** 2 + width * 2 * width) * pixels
-                width *= 2
-            per_edge[_CONV_1X1] += cells * width**2 * pixels
-            per_edge[_CONV_3X3] += cells * 9 * width**2 * pixels
-        fixed += (width + 1) * shape.num_classes
-        total: npt.NDArray[np.int64] = fixed + per_edge[genotypes].sum(axis=1)
-        return total
+        names = _space(self.space)._shared_names
+        fixed, each = edge_costs(names, stages=_STAGES, image_size=shape.image_size, **options)
+        classifier = (_last_width(options) + 1) * shape.num_classes
+        return np.asarray(fixed[1] + classifier + each[genotypes, 1].sum(axis=1), dtype=np.int64)
+
+
+def _last_width(options: Mapping[str, Any]) -> int:
+    return int(options["channels"]) * 2 ** (_STAGES - 1)
+
+
+class NASBench201XFamily(NASBench201Family):
+    """The same networks with cells of another number of nodes, or other operations: one family for each such space."""
+
+    space = "nasbench201x"
+
+    def __init__(self, space: str = "nasbench201x") -> None:
+        self.space = space

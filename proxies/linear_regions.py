@@ -45,7 +45,9 @@ class _Thin:
 _THIN = {
     "darts": _Thin({"channels": 1, "layers": 3}),
     "nasbench101": _Thin({"channels": 4, "modules_per_stack": 1}, blocks=1),
+    "nasbench101x": _Thin({"channels": 10, "modules_per_stack": 1}, blocks=1),
     "nasbench201": _Thin({"channels": 1, "cells_per_stage": 1}, blocks=1),
+    "nasbench201x": _Thin({"channels": 1, "cells_per_stage": 1}, blocks=1),
     "transnas_macro": _Thin({"channels": 2, "cells_per_module": 1}, blocks=6),
     "transnas_micro": _Thin({"channels": 2, "cells_per_module": 1}, blocks=1),
 }
@@ -78,7 +80,7 @@ class LinearRegions(Proxy):
 
     def score(self, work: Work) -> npt.NDArray[np.float64]:
         """Three forward passes of a thin network for each of three initialisations, ``float64[n]``."""
-        thin = _THIN.get(work.space.name, _Thin())
+        thin = _THIN.get(work.space.kind, _Thin())
         options = {**work.options, **thin.options}
         channels = int(options["channels"]) if thin.blocks else _COLOURS
         side = _SIDE if thin.blocks else networks.family(work.space).image_multiple

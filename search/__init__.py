@@ -12,6 +12,7 @@ __all__ = [
     "ArrayObjective",
     "Comparison",
     "Evaluation",
+    "MassEvolution",
     "MultiFidelityAlgorithm",
     "Objective",
     "ParallelObjective",
@@ -40,6 +41,7 @@ from tauzero.search._study_result import StudyResult
 from tauzero.search.base import Algorithm, MultiFidelityAlgorithm, identity
 from tauzero.search.comparison import Comparison, compare_prediction_with_lookup
 from tauzero.search.costed_objective import WithCosts
+from tauzero.search.mass_evolution import MassEvolution
 from tauzero.search.objectives import ArrayObjective, Evaluation, Objective, TableObjective
 from tauzero.search.parallel_objective import ParallelObjective
 from tauzero.search.proxy_objective import ProxyObjective

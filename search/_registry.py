@@ -16,6 +16,7 @@ from tauzero.search.evolution import Evolution
 from tauzero.search.graph_gp import GraphGP
 from tauzero.search.hyperband import Hyperband, SuccessiveHalving
 from tauzero.search.local_search import LocalSearch
+from tauzero.search.mass_evolution import MassEvolution
 from tauzero.search.npenas import NPENAS
 from tauzero.search.proxy_evolution import ProxyEvolution
 from tauzero.search.random_search import RandomSearch
@@ -56,6 +57,7 @@ for _algorithm in (
     GraphGP,
     Hyperband,
     LocalSearch,
+    MassEvolution,
     NPENAS,
     ProxyEvolution,
     RandomSearch,

@@ -139,6 +139,8 @@ def _solver(
                 f"'{objective.label}' has no training budgets: search with another algorithm, or by look-up in a table "
                 "that has several (`TableObjective.fidelities`)."
             )
+        if find(algorithm).weighs_costs and objective.cost_names:
+            chosen.setdefault("multi_objective", True)
         solver = create(algorithm, objective.space, seed, **chosen)
     unknown = sorted(set(solver.fidelities or ()) - set(objective.fidelities))
     if unknown:

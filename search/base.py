@@ -69,7 +69,11 @@ class Algorithm(ABC):
     """
 
     name: ClassVar[str]
-    multi_objective: ClassVar[bool] = False
+    multi_objective: bool = False
+    #: Whether `multi_objective` is a parameter that suits an objective with costs as well as one without.
+    weighs_costs: ClassVar[bool] = False
+    #: How many architectures it likes to be asked for at a time; what the command line does unless told otherwise.
+    together: ClassVar[int] = 1
     fidelities: tuple[int, ...] | None = None
 
     def __init__(self, space: SearchSpace | str, seed: Seed) -> None:

@@ -16,7 +16,9 @@ __all__ = [
     "InvalidGenotypeError",
     "MissingExtraError",
     "NASBench101",
+    "NASBench101X",
     "NASBench201",
+    "NASBench201X",
     "NATSBenchSize",
     "NotEnumerableError",
     "Progress",
@@ -50,7 +52,9 @@ from tauzero.spaces.errors import (
     unknown_name,
 )
 from tauzero.spaces.nasbench101 import NASBench101
+from tauzero.spaces.nasbench101x import NASBench101X
 from tauzero.spaces.nasbench201 import NASBench201
+from tauzero.spaces.nasbench201x import NASBench201X
 from tauzero.spaces.natsbench_size import NATSBenchSize
 from tauzero.spaces.transnas_macro import TransNASMacro
 from tauzero.spaces.transnas_micro import TransNASMicro

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from tauzero.spaces._graphs import CellGraphs
 from tauzero.spaces._operations import operation_code
 
-_AREAS = {"conv_3x3": 9, "conv_1x1": 1}
+_AREAS = {"conv_3x3": 9, "conv_1x1": 1, "conv_5x5": 25}
 
 
 def vertex_channels(graphs: CellGraphs, channels: int) -> npt.NDArray[np.int64]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 __all__ = ["Genotypes", "SearchSpace", "is_integral"]
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
@@ -35,7 +36,8 @@ class SearchSpace(ABC):
     Spaces have no state that a user can change; `tauzero.spaces.get` returns one shared instance
     per name, which pickles and copies to itself. All methods take and return whole batches.
 
-    Class attributes of a concrete space: `name`, `cardinalities` (number of values of each column),
+    Class attributes of a concrete space (of a space with parameters, such as `NASBench201X`, some are set on the
+    instance): `name`, `cardinalities` (number of values of each column),
     `size` (number of architectures, exact however large), `enumerable` (whether they fit into one array;
     if not, `enumerate`, `index` and `classes` raise `NotEnumerableError` and the space writes `_draw` and
     `canonical` itself), `operations` (the operation names of the published space in the order of the
@@ -47,14 +49,18 @@ class SearchSpace(ABC):
     reads a 1×1 convolution of it with batch norm and ReLU).
     """
 
-    name: ClassVar[str]
-    cardinalities: ClassVar[tuple[int, ...]]
-    size: ClassVar[int]
-    operations: ClassVar[tuple[str, ...]]
-    graph_operations: ClassVar[tuple[str, ...]]
-    max_path_length: ClassVar[int]
-    notions: ClassVar[tuple[str, ...]]
-    enumerable: ClassVar[bool] = True
+    name: str
+    cardinalities: tuple[int, ...]
+    size: int
+    operations: tuple[str, ...]
+    graph_operations: tuple[str, ...]
+    max_path_length: int
+    notions: tuple[str, ...]
+    enumerable: bool = True
+    #: Names of a space's parameters and their defaults; `tauzero.spaces.get` passes them to its constructor.
+    parameters: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+    #: The published space whose cells these are, with other bounds or operations.
+    extends: ClassVar[str | None] = None
     descriptor_names: ClassVar[tuple[str, ...]] = ()
     concatenates: ClassVar[bool] = False
     projects_input: ClassVar[bool] = False
@@ -74,6 +80,11 @@ class SearchSpace(ABC):
 
     def __copy__(self) -> SearchSpace:
         return self
+
+    @property
+    def kind(self) -> str:
+        """The name without parameters: that of the registry, which families of networks go by."""
+        return self.name.partition("(")[0]
 
     @property
     def length(self) -> int:
@@ -133,6 +144,10 @@ class SearchSpace(ABC):
     def vertex_widths(self, graphs: CellGraphs) -> npt.NDArray[np.float64]:
         """Channels of each vertex of `cells` as a share of the cell's output channels, ``float64[n, V]``."""
         return np.ones(graphs.ops.shape)
+
+    def is_published(self, genotypes: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+        """Which networks are those of a published space, ``bool[n]``; where a space `extends` one, not all are."""
+        return np.ones(len(self.validate(genotypes)), dtype=np.bool_)
 
     def is_valid(self, genotypes: npt.ArrayLike) -> npt.NDArray[np.bool_]:
         """Whether each row (of the right width and value range) is a member of the space, ``bool[n]``."""

@@ -12,8 +12,6 @@ import numpy as np
 import numpy.typing as npt
 
 from tauzero.spaces._graphs import CellGraphs
-from tauzero.spaces._module_hash import module_hashes
-from tauzero.spaces._nasbench101_costs import network_costs, vertex_channels
 from tauzero.spaces._nasbench101_tables import (
     INNER,
     MAX_EDGES,
@@ -22,11 +20,11 @@ from tauzero.spaces._nasbench101_tables import (
     NASBench101Tables,
     V,
     build_tables,
-    prune,
 )
 from tauzero.spaces._operations import operation_code
-from tauzero.spaces.base import Genotypes, SearchSpace, is_integral
-from tauzero.spaces.errors import InvalidGenotypeError, UnknownNameError
+from tauzero.spaces._vertex_cells import VertexCellSpace
+from tauzero.spaces.base import Genotypes
+from tauzero.spaces.errors import UnknownNameError
 
 #: Rows up to which a plain product of integers takes less time than preparing one of floats.
 _FEW = 64
@@ -36,7 +34,6 @@ _SHARED_NAMES = ("conv_3x3", "conv_1x1", "max_pool_3x3")
 _LABEL_POWERS = 3 ** np.arange(INNER - 1, -1, -1, dtype=np.int32)
 _BIT_POWERS = 2 ** np.arange(NUM_BITS, dtype=np.int32)  # sums stay below 2**24: exact as float32 too
 _HASH = re.compile(r"[0-9a-f]{32}")
-_MODULE = re.compile(r"([01]+):(input(?:,[\w-]+)*,output)")
 
 
 def _exact_product(digits: Genotypes, powers: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
@@ -48,7 +45,7 @@ def _exact_product(digits: Genotypes, powers: npt.NDArray[np.int32]) -> npt.NDAr
         return np.asarray(digits.astype(np.float32) @ powers.astype(np.float32), dtype=np.int32)
 
 
-class NASBench101(SearchSpace):
+class NASBench101(VertexCellSpace):
     """Cells with operations on the vertices of a directed acyclic graph.
 
     A genotype is ``int8[n, 26]``: first the 21 entries above the diagonal of a 7-vertex adjacency
@@ -70,9 +67,8 @@ class NASBench101(SearchSpace):
     graph_operations = _SHARED_NAMES
     max_path_length = INNER
     notions = ("isomorphism",)
-    concatenates = True
-    projects_input = True
-    descriptor_names = ("log_parameters", "log_multiply_adds")
+    _vertices = V
+    _shared_names = _SHARED_NAMES
 
     @cached_property
     def _tables(self) -> NASBench101Tables:
@@ -211,14 +207,6 @@ class NASBench101(SearchSpace):
 
     # -- views --------------------------------------------------------------------------------
 
-    def adjacency(self, genotypes: npt.ArrayLike) -> npt.NDArray[np.uint8]:
-        """The 7-vertex matrices as given, not pruned, ``uint8[n, 7, 7]``."""
-        rows = self.check_range(genotypes)
-        matrix = np.zeros((len(rows), V, V), dtype=np.uint8)
-        y, x = np.tril_indices(V, -1)
-        matrix[:, x, y] = rows[:, y * (y - 1) // 2 + x]
-        return matrix
-
     def num_vertices(self, genotypes: npt.ArrayLike) -> npt.NDArray[np.int64]:
         """Vertices left after pruning, input and output included (2 to 7), ``int64[n]``."""
         t = self._tables
@@ -239,31 +227,6 @@ class NASBench101(SearchSpace):
         ops[np.arange(len(cell)), inner + 1] = operation_code("output")
         return CellGraphs(self._pattern_adjacency[pattern], ops, (inner + 2).astype(np.int8))
 
-    def pruned_graphs(self, genotypes: npt.ArrayLike) -> CellGraphs:
-        """Pruned cells in the vertex order of the rows themselves (V = 7), which `graphs` brings into canonical order.
-
-        Isomorphic rows may differ here, and so do their networks by some channels: when the output's channels
-        cannot be shared equally, the first vertices take one more.
-        """
-        rows = self.validate(genotypes)
-        patterns, back = np.unique(self._bits(rows), return_inverse=True)
-        back = back.reshape(-1)
-        bits, used = prune(patterns)
-        place = np.arange(V)
-        keep = np.ones((len(patterns), V), dtype=np.bool_)
-        keep[:, 1 : V - 1] = used[:, None] >> np.arange(INNER) & 1
-        order = np.argsort(~keep, axis=1, kind="stable")  # those kept move together, the output behind them
-        nodes = keep.sum(axis=1)
-        matrix = np.zeros((len(patterns), V, V), dtype=np.uint8)
-        y, x = np.tril_indices(V, -1)
-        matrix[:, x, y] = bits[:, None] >> (y * (y - 1) // 2 + x) & 1
-        matrix = np.take_along_axis(np.take_along_axis(matrix, order[:, :, None], 1), order[:, None, :], 2)
-        ops = np.zeros((len(rows), V), dtype=np.int8)
-        ops[:, 0], ops[:, V - 1] = operation_code("input"), operation_code("output")
-        ops[:, 1 : V - 1] = np.array([operation_code(s) for s in _SHARED_NAMES], dtype=np.int8)[rows[:, NUM_BITS:]]
-        ops = np.where((place < nodes[:, None])[back], np.take_along_axis(ops, order[back], 1), np.int8(0))
-        return CellGraphs(matrix[back], ops.astype(np.int8), nodes.astype(np.int8)[back])
-
     @cached_property
     def _pattern_adjacency(self) -> npt.NDArray[np.uint8]:
         """``uint8[patterns, 7, 7]`` with the output moved next to the last inner vertex."""
@@ -279,77 +242,7 @@ class NASBench101(SearchSpace):
         matrix[rows, :, last] = into_output
         return matrix
 
-    def vertex_widths(self, graphs: CellGraphs) -> npt.NDArray[np.float64]:
-        """Channels of each vertex as a share of the cell's, ``float64[n, 7]``; 1 at the input and the output."""
-        channels = 128
-        width = vertex_channels(graphs, channels) / channels
-        width[:, 0] = 1.0
-        width[np.arange(len(graphs)), graphs.num_nodes.astype(np.int64) - 1] = 1.0
-        return width
-
-    def costs(self, genotypes: npt.ArrayLike) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Trainable parameters, and multiply-adds of convolutions and classifier, of the published networks.
-
-        ``int64[n]`` each. The parameters equal the published ones in all 423,624 rows. Isomorphic rows cost
-        the same here: what is counted is the one that was published.
-        """
-        return network_costs(self.graphs(genotypes))
-
-    def descriptors(self, genotypes: npt.ArrayLike) -> npt.NDArray[np.float64]:
-        """Logarithms of parameters and multiply-adds, ``float64[n, 2]``."""
-        return np.log(np.stack(self.costs(genotypes), axis=1))
-
-    def from_matrices(self, adjacency: npt.ArrayLike, operations: npt.ArrayLike) -> Genotypes:
-        """Turn official module specifications of one size into genotypes, ``int8[n, 26]``.
-
-        Parameters
-        ----------
-        adjacency
-            Integers ``[n, k, k]``, upper triangular, 2 ≤ k ≤ 7; vertex k-1 is the output.
-        operations
-            Integers ``[n, k-2]``: codes of the inner vertices.
-        """
-        matrix, codes = np.asarray(adjacency), np.asarray(operations)
-        k = matrix.shape[-1] if matrix.ndim == 3 else 0
-        if matrix.ndim != 3 or matrix.shape[1] != k or not 2 <= k <= V or codes.shape != (len(matrix), k - 2):
-            raise InvalidGenotypeError(
-                f"Expected adjacency [n, k, k] with 2 <= k <= {V} and operations [n, k - 2]. "
-                f"Got shapes {matrix.shape} and {codes.shape}."
-            )
-        if not is_integral(matrix) or not is_integral(codes):
-            raise InvalidGenotypeError(
-                "The 'adjacency' and 'operations' arguments must hold integers. "
-                f"Got dtypes {matrix.dtype} and {codes.dtype}."
-            )
-        if np.tril(matrix).any():
-            raise InvalidGenotypeError("The 'adjacency' argument must be upper triangular (edges go forwards).")
-        rows = np.zeros((len(matrix), self.length), dtype=np.int64)
-        for y in range(1, k):
-            target = V - 1 if y == k - 1 else y
-            for x in range(y):
-                rows[:, target * (target - 1) // 2 + x] = matrix[:, x, y]
-        rows[:, NUM_BITS : NUM_BITS + k - 2] = codes
-        return self.validate(rows)
-
     # -- names --------------------------------------------------------------------------------
-
-    def hash(self, genotypes: npt.ArrayLike) -> npt.NDArray[np.uint8]:
-        """Official 128-bit module hash of each row, ``uint8[n, 16]``; equal for isomorphic rows."""
-        cells, back = np.unique(self.index(genotypes), return_inverse=True)
-        graphs = self.graphs(self._all[cells])
-        output = np.zeros((len(cells), 16), dtype=np.uint8)
-        label_of = np.full(128, -1, dtype=np.int64)
-        for code, shared in enumerate(_SHARED_NAMES):
-            label_of[operation_code(shared)] = code
-        label_of[operation_code("output")] = -2
-        for k in np.unique(graphs.num_nodes):
-            rows = np.flatnonzero(graphs.num_nodes == k)
-            output[rows] = module_hashes(graphs.adjacency[rows, :k, :k], label_of[graphs.ops[rows, :k]])
-        return output[back.reshape(-1)]
-
-    def hash_strings(self, genotypes: npt.ArrayLike) -> list[str]:
-        """Official module hashes as 32 hexadecimal digits, the keys of the published table."""
-        return [bytes(row).hex() for row in self.hash(genotypes)]
 
     def from_hash(self, hashes: Sequence[str]) -> Genotypes:
         """Look up cells by official module hash, ``int8[n, 26]``.
@@ -370,21 +263,6 @@ class NASBench101(SearchSpace):
     def _index_of_hash(self) -> dict[str, int]:
         return {h: i for i, h in enumerate(self.hash_strings(self._all))}
 
-    def to_string(self, genotypes: npt.ArrayLike) -> list[str]:
-        """Pruned module as ``adjacency:operations``, the two as in the official records.
-
-        For example ``0110001000001000…:input,conv3x3-bn-relu,maxpool3x3,output``: the matrix row by row,
-        then the operations of all vertices.
-        """
-        graphs = self.graphs(self.validate(genotypes))
-        names = {operation_code(s): o for s, o in zip(_SHARED_NAMES, self.operations, strict=True)}
-        names |= {operation_code("input"): "input", operation_code("output"): "output"}
-        texts = []
-        for matrix, ops, k in zip(graphs.adjacency, graphs.ops.tolist(), graphs.num_nodes.tolist(), strict=True):
-            bits = "".join(map(str, matrix[:k, :k].reshape(-1).tolist()))
-            texts.append(f"{bits}:{','.join(names[o] for o in ops[:k])}")
-        return texts
-
     def from_string(self, strings: Sequence[str]) -> Genotypes:
         """Read modules in the form of `to_string`, or official module hashes, into ``int8[n, 26]``."""
         given = [s.strip() for s in self._read_strings(strings)]
@@ -392,25 +270,6 @@ class NASBench101(SearchSpace):
         rows = np.zeros((len(given), self.length), dtype=np.int8)
         if hashed:
             rows[hashed] = self.from_hash([given[i] for i in hashed])
-        codes = {name: code for code, name in enumerate(self.operations)}
         for i in sorted(set(range(len(given))) - set(hashed)):
-            match = _MODULE.fullmatch(given[i])
-            if match is None:
-                raise InvalidGenotypeError(
-                    f"String {i} is not a NAS-Bench-101 module. Expected '<matrix of 0 and 1, row by row>:input,"
-                    f"conv3x3-bn-relu,…,output' or a module hash of 32 hexadecimal digits. Got {given[i]!r}."
-                )
-            inner = match[2].split(",")[1:-1]
-            k = len(inner) + 2
-            if len(match[1]) != k * k or any(o not in codes for o in inner):
-                raise InvalidGenotypeError(
-                    f"String {i} names {k} vertices ({match[2]}) and needs {k * k} matrix entries and operations of "
-                    f"{', '.join(self.operations)}. Got {len(match[1])} entries: {given[i]!r}."
-                )
-            matrix = np.array(list(match[1]), dtype=np.int8).reshape(1, k, k)
-            labels = np.array([[codes[o] for o in inner]], dtype=np.int8).reshape(1, k - 2)
-            try:
-                rows[i] = self.from_matrices(matrix, labels)[0]
-            except InvalidGenotypeError as error:
-                raise InvalidGenotypeError(f"String {i} is not a NAS-Bench-101 module: {error}") from error
+            rows[i] = self._read_module(given[i], i, " or a module hash of 32 hexadecimal digits")
         return rows

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tauzero.spaces._edge_cells import EDGES, NONE, SKIP, Costs, EdgeCellSpace
+from tauzero.spaces._nasbench201_costs import edge_costs
 from tauzero.spaces.base import Genotypes
 from tauzero.spaces.errors import InvalidGenotypeError
 
@@ -104,20 +105,9 @@ class NASBench201(EdgeCellSpace):
     # -- costs --------------------------------------------------------------------------------
 
     def _costs(self) -> Costs:
-        """For CIFAR-10: 32×32 images, 16 channels, three stages of five cells, reductions between (section 2.1)."""
-        width, pixels = 16, 32 * 32
-        fixed = np.array([27 * width + 2 * width, 27 * width * pixels], dtype=np.int64)
-        by_edge = np.zeros((len(EDGES), len(self.operations), 2), dtype=np.int64)
-        for stage in range(3):
-            if stage:  # two convolutions 3×3 with batch norm, and a shortcut 1×1 without
-                wide, pixels = 2 * width, pixels // 4
-                weights = 9 * width * wide + 9 * wide**2 + width * wide
-                fixed += np.array([weights + 4 * wide, weights * pixels])
-                width = wide
-            for operation, kernel in ((2, 1), (3, 9)):
-                weights = kernel * width**2
-                by_edge[:, operation] += 5 * np.array([weights + 2 * width, weights * pixels])
-        return fixed + np.array([2 * width, 0]), by_edge
+        """For CIFAR-10: 32×32 images, 16 channels, three stages of five cells."""
+        fixed, each = edge_costs(self._shared_names)
+        return fixed, np.broadcast_to(each, (self.length, *each.shape))
 
 
 def _published_expression(rows: Genotypes, *, zeros: bool) -> npt.NDArray[np.bytes_]:

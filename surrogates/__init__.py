@@ -1,7 +1,8 @@
 """Surrogates: predictors of a metric from genotypes, with uncertainty.
 
 `create` makes one by name, `names` lists them, `load` reads a saved or a pretrained one and
-`pretrained_names` lists those that ship with tauzero. `learning_curves` holds predictors that read the first
+`pretrained_names` lists those that ship with tauzero. `extend`
+lets one predict larger cells than those it was fitted on. `learning_curves` holds predictors that read the first
 epochs of a training instead of the architecture, or beside it.
 """
 
@@ -14,6 +15,7 @@ __all__ = [
     "MultiSpaceGNN",
     "Surrogate",
     "create",
+    "extend",
     "learning_curves",
     "load",
     "names",
@@ -26,5 +28,6 @@ from tauzero.surrogates._pretrained import load, pretrained_names
 from tauzero.surrogates._registry import create, names
 from tauzero.surrogates._target import TARGETS
 from tauzero.surrogates.base import Surrogate
+from tauzero.surrogates.extended import extend
 from tauzero.surrogates.learning_curves import CurvePredictor
 from tauzero.surrogates.multi_space import MultiSpaceGNN

@@ -44,8 +44,12 @@ class Familiarity:
     excess_unit: float
 
     @classmethod
-    def fit(cls, anchors: _Array) -> Familiarity:
-        """Learn from the features of training rows, ``float32[n, d]``, n ≥ 1."""
+    def fit(cls, anchors: _Array, *, least_excess: float = _LEAST_UNIT) -> Familiarity:
+        """Learn from the features of training rows, ``float32[n, d]``, n ≥ 1.
+
+        `least_excess` is the least unit of the excess, in standard deviations of a feature: of a training set that
+        fills its space, hardly a row left out leaves the range of the others.
+        """
         low, high = anchors.min(axis=0), anchors.max(axis=0)
         if len(anchors) < 2:
             return cls(anchors, low, high, 1.0, 1.0)
@@ -55,16 +59,20 @@ class Familiarity:
         for k in range(fold.max() + 1):
             others = anchors[fold != k]
             excess[fold == k] = _excess(anchors[fold == k], others.min(axis=0), others.max(axis=0))
-        units = [max(float(np.quantile(of, _TYPICAL)), _LEAST_UNIT) for of in (own, excess)]
+        least = (_LEAST_UNIT, max(least_excess, _LEAST_UNIT))
+        units = [max(float(np.quantile(of, _TYPICAL)), at) for of, at in zip((own, excess), least, strict=True)]
         return cls(anchors, low, high, units[0], units[1])
 
     def score(self, features: _Array) -> npt.NDArray[np.float64]:
         """Score of other rows, ``float64[n]``, at least 0; above 1 is unusual."""
+        return np.maximum(self.distance(features), _excess(features, self.low, self.high) / self.excess_unit)
+
+    def distance(self, features: _Array) -> npt.NDArray[np.float64]:
+        """Only the distance to the nearest training rows in its unit, ``float64[n]``."""
         out = np.empty(len(features))
         for start in range(0, len(features), _CHUNK):
             part = features[start : start + _CHUNK]
-            nearest = _nearest(_distances(part, self.anchors), skip=0) / self.unit
-            out[start : start + _CHUNK] = np.maximum(nearest, _excess(part, self.low, self.high) / self.excess_unit)
+            out[start : start + _CHUNK] = _nearest(_distances(part, self.anchors), skip=0) / self.unit
         return out
 
 

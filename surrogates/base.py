@@ -313,6 +313,14 @@ class Surrogate(RegressorMixin, BaseEstimator):  # type: ignore[misc] # scikit-l
             score[part] = self._familiarity.score(self._features(rows[part]))
         return score[inverse]
 
+    def on(self, space: SearchSpace | str) -> Surrogate:
+        """Return this model for larger cells of the same kind, such as ``"nasbench201x(nodes=5)"``; see `extend`."""
+        from tauzero.surrogates.extended import extend
+
+        found = extend(self, space)
+        assert isinstance(found, Surrogate)
+        return found
+
     # -- files --------------------------------------------------------------------------------
 
     def save(self, folder: str | Path) -> Path:

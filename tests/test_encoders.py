@@ -50,6 +50,19 @@ DIMENSIONS = {
         "signal_propagation": 48,
         "union": 412,
     },
+    "nasbench101x": {
+        "adjacency": 49,
+        "computation": 16,
+        "descriptors": 2,
+        "graph_autoencoder": 4,
+        "graph_features": 48,
+        "laplacian": 136,
+        "masked_pretraining": 4,
+        "onehot": 46,
+        "paths": 1_093,
+        "signal_propagation": 48,
+        "union": 1_141,
+    },
     "nasbench201": {
         "adjacency": 56,
         "computation": 16,
@@ -62,6 +75,19 @@ DIMENSIONS = {
         "paths": 85,
         "signal_propagation": 48,
         "union": 175,
+    },
+    "nasbench201x": {
+        "adjacency": 110,
+        "computation": 16,
+        "descriptors": 2,
+        "graph_autoencoder": 4,
+        "graph_features": 90,
+        "laplacian": 184,
+        "masked_pretraining": 4,
+        "onehot": 50,
+        "paths": 341,
+        "signal_propagation": 48,
+        "union": 431,
     },
     "natsbench_size": {
         "adjacency": 69,
@@ -125,7 +151,9 @@ EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
 OPERATIONS = {
     "darts": spaces.get("darts").operations,
     "nasbench101": ("conv_3x3", "conv_1x1", "max_pool_3x3"),
+    "nasbench101x": ("conv_3x3", "conv_1x1", "max_pool_3x3"),
     "nasbench201": (None, "skip_connect", "conv_1x1", "conv_3x3", "avg_pool_3x3"),
+    "nasbench201x": (None, "skip_connect", "conv_1x1", "conv_3x3", "avg_pool_3x3"),
     "natsbench_size": tuple(f"block_c{channels}" for channels in range(8, 65, 8)),
     "transnas_macro": (None, "block", "block_wide", "block_down", "block_wide_down"),
     "transnas_micro": (None, "skip_connect", "conv_1x1", "conv_3x3"),
@@ -134,7 +162,9 @@ OPERATIONS = {
 VERTICES = {
     "darts": 16,
     "nasbench101": 7,
+    "nasbench101x": 8,
     "nasbench201": 8,
+    "nasbench201x": 12,
     "natsbench_size": 7,
     "transnas_macro": 8,
     "transnas_micro": 8,
@@ -179,17 +209,20 @@ def plain_graphs(space: SearchSpace, row: np.ndarray) -> dict[str, nx.DiGraph]:
         graph.add_nodes_from((k, {"op": names[row[k]]}) for k in used)
         nx.add_path(graph, ["input", *used, "output"])
         return {"": graph}
-    if space.name in {"nasbench201", "transnas_micro"}:
-        used = [e for e in range(6) if names[row[e]] is not None]
+    if space.name in {"nasbench201", "nasbench201x", "transnas_micro"}:
+        ends = EDGES if len(row) == 6 else (*EDGES, (0, 4), (1, 4), (2, 4), (3, 4))
+        used = [e for e in range(len(ends)) if names[row[e]] is not None]
         graph.add_nodes_from((e, {"op": names[row[e]]}) for e in used)
-        graph.add_edges_from(("input", e) for e in used if EDGES[e][0] == 0)
-        graph.add_edges_from((e, "output") for e in used if EDGES[e][1] == 3)
-        graph.add_edges_from((e, f) for e in used for f in used if EDGES[e][1] == EDGES[f][0])
+        graph.add_edges_from(("input", e) for e in used if ends[e][0] == 0)
+        graph.add_edges_from((e, "output") for e in used if ends[e][1] == ends[-1][1])
+        graph.add_edges_from((e, f) for e in used for f in used if ends[e][1] == ends[f][0])
         return {"": graph}
-    label = {0: "input", 6: "output"} | {v: v for v in range(1, 6)}
-    graph.add_nodes_from((v, {"op": names[row[20 + v]]}) for v in range(1, 6))
-    edges = [(x, y) for y in range(1, 7) for x in range(y)]
-    graph.add_edges_from((label[x], label[y]) for (x, y), on in zip(edges, row[:21], strict=True) if on)
+    last = VERTICES[space.name] - 1
+    bits = last * (last + 1) // 2
+    label = {0: "input", last: "output"} | {v: v for v in range(1, last)}
+    graph.add_nodes_from((v, {"op": names[row[bits - 1 + v]]}) for v in range(1, last))
+    edges = [(x, y) for y in range(1, last + 1) for x in range(y)]
+    graph.add_edges_from((label[x], label[y]) for (x, y), on in zip(edges, row[:bits], strict=True) if on)
     useful = {v for path in nx.all_simple_paths(graph, "input", "output") for v in path}
     return {"": nx.DiGraph(graph.subgraph(useful))}
 

@@ -61,13 +61,16 @@ def as_set(rows: np.ndarray) -> set[bytes]:
 
 
 def test_names() -> None:
-    known = ["darts", "nasbench101", "nasbench201", "natsbench_size", "transnas_macro", "transnas_micro"]
+    known = ["darts", "nasbench101", "nasbench101x", "nasbench201", "nasbench201x", "natsbench_size"]
+    known += ["transnas_macro", "transnas_micro"]
     assert spaces.names() == known
 
 
 @pytest.mark.parametrize("name", ["nasbench200", "", None, 201, ["nasbench201"]])
 def test_unknown_name(name: object) -> None:
-    with pytest.raises(UnknownNameError, match=r"search space .*Known: 'darts', 'nasbench101', 'nasbench201'"):
+    with pytest.raises(
+        UnknownNameError, match=r"search space .*Known: 'darts', 'nasbench101', 'nasbench101x', 'nasbench201'"
+    ):
         spaces.get(name)
 
 

@@ -143,7 +143,7 @@ def score(
             "in a folder."
         )
     found = get(space)
-    if found.name not in networks.names():
+    if found.kind not in networks.names():
         fail(
             f"proxies are computed on networks, which tauzero builds for {', '.join(networks.names())} only. "
             f"Got {space}: scores that you have already are features by `tauzero fit` and `evaluate --proxies FILE`."

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from tauzero._cli_provenance import stamp
+from tauzero._cli_search_front import front_of, judged, shown_front
 from tauzero._cli_search_goals import Wanted, goal_of, place_of, shape_options
 from tauzero._cli_support import (
     DatasetOption,
@@ -98,6 +99,9 @@ def search(
     costs: Annotated[
         list[str] | None, typer.Option("--costs", help="Weigh accuracy against these (a,b), such as params,flops.")
     ] = None,
+    front: Annotated[
+        int, typer.Option("--front", min=2, help="Most architectures of the front of --costs that are listed.")
+    ] = 50,
     device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
     engine: Annotated[
         str, typer.Option("--engine", help="Where proxies and trainings run: local processes, or ray.")
@@ -122,6 +126,7 @@ def search(
     Example: `tauzero search nasbench201 --algorithm regularized_evolution --objective surrogate --budget 1000`
     """
     from tauzero.search import run
+    from tauzero.search._registry import find
 
     if model is not None and surrogate is not None:
         raise ValueError("MODEL and --surrogate are the same: give one of them.")
@@ -140,6 +145,7 @@ def search(
     with progress_bar("searching") as progress:
         goal = goal_of(wanted, space, table, dataset, seed)
         together = _TOGETHER if objective == "surrogate" and not goal.objective.instant else 1
+        together = max(together, find(algorithm).together)
         try:
             trajectory = run(
                 algorithm,
@@ -174,11 +180,11 @@ def search(
         "out": out,
     }
     shown = [_facts(payload)]
+    if goal.predictor is not None and len(trajectory):
+        payload["best"] |= judged(goal.predictor, space, trajectory.best[None])[0]
     if trajectory.costs:
-        payload["pareto"] = _front(space, trajectory)
-        header = ["architecture", "value", *trajectory.costs]
-        rows = [[point["arch"], point["value"], *point["costs"].values()] for point in payload["pareto"]]
-        shown.append(make_table("not beaten in value and all costs", header, rows))
+        payload["front_size"], payload["pareto"] = front_of(space, trajectory, front, goal.predictor)
+        shown.append(shown_front(payload["front_size"], payload["pareto"]))
     emit(payload, as_json, *shown, *payload["notes"])
 
 
@@ -197,18 +203,6 @@ def _best(space: Any, table: Any, dataset: str | None, trajectory: Any) -> dict[
     }
 
 
-def _front(space: Any, trajectory: Any) -> list[dict[str, Any]]:
-    front = trajectory.pareto_front()
-    return [
-        {
-            "arch": arch,
-            "value": float(trajectory.values[position]),
-            "costs": {name: float(column[position]) for name, column in trajectory.costs.items()},
-        }
-        for arch, position in zip(space.to_string(trajectory.genotypes[front]), front.tolist(), strict=True)
-    ]
-
-
 def _facts(payload: dict[str, Any]) -> Any:
     best = payload["best"]
     limits = [f"{payload['budget']:,}"] if payload["budget"] else []
@@ -217,6 +211,7 @@ def _facts(payload: dict[str, Any]) -> Any:
     facts = [
         ["best architecture", best["arch"]],
         ["value (" + payload["objective"] + ")", _shown(best["value"])],
+        *([["predicted ± std; ood_score", _prediction(best)]] if "std" in best else []),
         ["validation accuracy, %", _shown(best["validation_accuracy"])],
         ["test accuracy, %", _shown(best["test_accuracy"])],
         ["queries", f"{payload['queries']:,} of {' and '.join(limits)} ({payload['stopped']})"],
@@ -226,6 +221,11 @@ def _facts(payload: dict[str, Any]) -> Any:
     ]
     where = payload["benchmark"] if payload["dataset"] is None else f"{payload['benchmark']}, {payload['dataset']}"
     return make_table(f"{payload['algorithm']} on {where}, seed {payload['seed']}", ["property", "value"], facts)
+
+
+def _prediction(point: dict[str, Any]) -> str:
+    unlike = " (unlike the training set)" if point["ood"] else ""
+    return f"{point['predicted']:.3f} ± {point['std']:.3f}; {_shown(point['ood_score'])}{unlike}"
 
 
 def _look_up(table: Any, genotypes: Any, dataset: str | None, metric: str) -> float | None:

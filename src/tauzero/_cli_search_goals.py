@@ -71,6 +71,8 @@ class Goal:
     notes: list[str] = field(default_factory=list)
     #: Ends the workers that evaluate the objective, where there are any.
     close: Callable[[], None] = lambda: None
+    #: The surrogate of --objective surrogate.
+    predictor: Any = None
 
 
 def place_of(name: str, source: str | None, *, needs_table: bool) -> tuple[Any, Any]:
@@ -106,7 +108,11 @@ def goal_of(wanted: Wanted, space: Any, table: Any, dataset: str | None, seed: i
         predictor, seconds, looked_up, notes = _predictor(space, table, dataset, wanted.surrogate, wanted.train, seed)
         drawn = seed if wanted.kind == "thompson" else None
         goal = Goal(
-            search.SurrogateObjective(predictor, wanted.kind, seed=drawn, space=space), seconds, looked_up, notes
+            search.SurrogateObjective(predictor, wanted.kind, seed=drawn, space=space),
+            seconds,
+            looked_up,
+            notes,
+            predictor=predictor,
         )
     elif wanted.objective == "proxy":
         settings: dict[str, Any] = {"dataset": dataset, "batch_size": wanted.images, "image_size": wanted.image_size}
@@ -159,9 +165,9 @@ def _predictor(
     if name is not None and train is not None:
         raise ValueError("--surrogate and --train exclude each other: a saved model, or one fitted now.")
     if name is not None:
-        predictor = surrogates.load(name)
-        if predictor.space_ is not space:
-            raise ValueError(f"The surrogate {name} predicts {predictor.space_.name}, not {space.name}.")
+        predictor, extended = _saved(name, space, dataset)
+        if extended:
+            return predictor, 0.0, 0, [f"{name} learnt from other cells than those of {space.name}: see ood_score."]
         count = int(predictor.metadata_.get("training_rows", predictor.n_train_))
         same = table is not None and predictor.metadata_.get("benchmark") == table.name
         known = [f"{name} was trained on {count:,} rows of this very table: what it finds says nothing about search."]
@@ -181,6 +187,28 @@ def _predictor(
     predictor.fit(rows[picked], values[picked])
     known = [f"The surrogate was fitted on the {metric} of {len(picked):,} random architectures, looked up."]
     return predictor, float(cost.sum()), len(picked), known
+
+
+def _saved(name: str, space: Any, dataset: str | None) -> tuple[Any, bool]:
+    """A saved model that predicts a space, and whether it was extended to it; ``multi-space:SOURCE`` names a head."""
+    from pathlib import Path
+
+    from tauzero import surrogates
+
+    folder, colon, source = name.partition(":")
+    if not colon or Path(name).is_dir():
+        folder, source = name, ""
+    loaded: Any = surrogates.load(folder)
+    if not isinstance(loaded, surrogates.MultiSpaceGNN):
+        if source:
+            raise ValueError(f"Only a multi-space model takes a source, as in multi-space:{source}. Got {name!r}.")
+        if loaded.space_ is not space and space.extends is None and loaded.space_.extends is None:
+            raise ValueError(f"The surrogate {name} predicts {loaded.space_.name}, not {space.name}.")
+        return loaded.on(space), loaded.space_ is not space
+    published = f"{space.extends or space.kind}/{dataset}"
+    if not source and published in loaded.sources_:
+        source = published
+    return surrogates.extend(loaded, space, source=source or None), True
 
 
 def _other_metric(table: Any, dataset: str | None) -> str | None:
