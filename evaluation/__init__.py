@@ -1,7 +1,7 @@
 """Evaluation: rank measures, named protocols that keep copies apart, and plots.
 
 `evaluate` judges surrogates under a protocol; the measures take plain arrays and judge anything that
-ranks architectures. Plots are in `tauzero.evaluation.plots`.
+ranks architectures; `hypervolume` judges Pareto fronts. Plots are in `tauzero.evaluation.plots`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ __all__ = [
     "coverage",
     "evaluate",
     "holdout_mask",
+    "hypervolume",
     "kendall_tau",
     "mae",
     "n_at_k",
@@ -43,6 +44,7 @@ from tauzero.evaluation.metrics import (
     regret,
     spearman,
 )
+from tauzero.evaluation.pareto import hypervolume
 from tauzero.evaluation.protocols import EvaluationResult, evaluate
 from tauzero.evaluation.splits import PROTOCOLS, Split, coarsest_classes, holdout_mask, protocol_split
 

@@ -13,10 +13,12 @@ from tauzero.search.evolution import Evolution
 from tauzero.search.graph_gp import GraphGP
 from tauzero.search.local_search import LocalSearch
 from tauzero.search.npenas import NPENAS
+from tauzero.search.nsga2 import NSGA2
 from tauzero.search.proxy_evolution import ProxyEvolution
 from tauzero.search.random_search import RandomSearch
 from tauzero.search.regularized_evolution import RegularizedEvolution
 from tauzero.search.reinforce import Reinforce
+from tauzero.search.smac import SMAC
 from tauzero.search.tauzero_search import TauZeroSearch
 from tauzero.search.tpe import TPE
 from tauzero.search.weaknas import WeakNAS
@@ -49,10 +51,12 @@ for _algorithm in (
     GraphGP,
     LocalSearch,
     NPENAS,
+    NSGA2,
     ProxyEvolution,
     RandomSearch,
     RegularizedEvolution,
     Reinforce,
+    SMAC,
     TauZeroSearch,
     TPE,
     WeakNAS,
