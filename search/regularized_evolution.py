@@ -87,6 +87,11 @@ class RegularizedEvolution(Algorithm):
             self._around[slot] = around
         return around
 
+    def _learn_from(self, genotypes: Genotypes, values: npt.NDArray[np.float64]) -> bool:
+        self._asked += len(genotypes)
+        self._observe(genotypes, values)
+        return True
+
     def _observe(self, genotypes: Genotypes, values: npt.NDArray[np.float64]) -> None:
         for row, value in zip(genotypes, values, strict=True):
             slot = self._told % self.population_size

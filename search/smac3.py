@@ -47,6 +47,8 @@ class SMAC3(Algorithm):
         Probability that a query is a random architecture (0.2 in the package).
     challengers, local_searches
         Of the maximisation of the acquisition (10,000 and 10 in the package).
+    retrain_after
+        Queries chosen by one forest; 8 in the package. With 1, as in the paper, a query costs several times as much.
     """
 
     name = "smac3"
@@ -60,12 +62,14 @@ class SMAC3(Algorithm):
         random_share: float = 0.2,
         challengers: int = 10_000,
         local_searches: int = 10,
+        retrain_after: int = 8,
     ) -> None:
         super().__init__(space, seed)
         self.initial = check_count(self, "initial", initial)
         self.random_share = check_real(self, "random_share", random_share, 0, 1)
         self.challengers = check_count(self, "challengers", challengers)
         self.local_searches = check_count(self, "local_searches", local_searches)
+        self.retrain_after = check_count(self, "retrain_after", retrain_after)
         self._columns = [f"gene_{k}" for k in range(self.space.length)]
         self._asked: dict[bytes, list[Any]] = {}  # by row: the package's trials that wait
         self._worst = 0.0  # cost told so far; what comes before the first value is a tie
@@ -94,6 +98,7 @@ class SMAC3(Algorithm):
                 acquisition_maximizer=facade.get_acquisition_maximizer(
                     scenario, challengers=self.challengers, local_search_iterations=self.local_searches
                 ),
+                config_selector=facade.get_config_selector(scenario, retrain_after=self.retrain_after),
                 overwrite=True,
                 logging_level=False,  # logging is the application's
             )
