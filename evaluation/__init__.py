@@ -1,8 +1,8 @@
 """Evaluation: rank measures, named protocols that keep copies apart, plots, and the report.
 
 `evaluate` judges surrogates under a protocol; the measures take plain arrays and judge anything that
-ranks architectures. Plots are in `tauzero.evaluation.plots`; `report` turns what studies, evaluations, sweeps and
-searches wrote into one page.
+ranks architectures; `hypervolume` judges Pareto fronts. Plots are in `tauzero.evaluation.plots`; `report` turns what
+studies, evaluations, sweeps and searches wrote into one page.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ __all__ = [
     "coverage",
     "evaluate",
     "holdout_mask",
+    "hypervolume",
     "kendall_tau",
     "mae",
     "n_at_k",
@@ -48,6 +49,7 @@ from tauzero.evaluation.metrics import (
     regret,
     spearman,
 )
+from tauzero.evaluation.pareto import hypervolume
 from tauzero.evaluation.predictions import Predictions, save_predictions
 from tauzero.evaluation.protocols import EvaluationResult, evaluate
 from tauzero.evaluation.splits import PROTOCOLS, Split, coarsest_classes, holdout_mask, protocol_split

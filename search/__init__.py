@@ -8,22 +8,36 @@ spends one budget in two ways.
 from __future__ import annotations
 
 __all__ = [
+    "NPENAS",
+    "NSGA2",
+    "SMAC",
+    "TPE",
     "Algorithm",
     "ArrayObjective",
+    "Bananas",
     "Comparison",
+    "DifferentialEvolution",
     "Evaluation",
+    "Evolution",
+    "GraphGP",
+    "LocalSearch",
     "MassEvolution",
     "MultiFidelityAlgorithm",
     "Objective",
     "ParallelObjective",
+    "ProxyEvolution",
     "ProxyObjective",
+    "ProxyScore",
     "RandomSearch",
     "RegularizedEvolution",
+    "Reinforce",
     "StudyResult",
     "SurrogateObjective",
     "TableObjective",
+    "TauZeroSearch",
     "TrainingObjective",
     "Trajectory",
+    "WeakNAS",
     "WithCosts",
     "compare_prediction_with_lookup",
     "create",
@@ -38,15 +52,28 @@ from tauzero.search._registry import create, names, register
 from tauzero.search._run import run
 from tauzero.search._study import study
 from tauzero.search._study_result import StudyResult
+from tauzero.search.bananas import Bananas
 from tauzero.search.base import Algorithm, MultiFidelityAlgorithm, identity
 from tauzero.search.comparison import Comparison, compare_prediction_with_lookup
 from tauzero.search.costed_objective import WithCosts
+from tauzero.search.differential_evolution import DifferentialEvolution
+from tauzero.search.evolution import Evolution
+from tauzero.search.graph_gp import GraphGP
+from tauzero.search.local_search import LocalSearch
 from tauzero.search.mass_evolution import MassEvolution
+from tauzero.search.npenas import NPENAS
+from tauzero.search.nsga2 import NSGA2
 from tauzero.search.objectives import ArrayObjective, Evaluation, Objective, TableObjective
 from tauzero.search.parallel_objective import ParallelObjective
+from tauzero.search.proxy_evolution import ProxyEvolution, ProxyScore
 from tauzero.search.proxy_objective import ProxyObjective
 from tauzero.search.random_search import RandomSearch
 from tauzero.search.regularized_evolution import RegularizedEvolution
+from tauzero.search.reinforce import Reinforce
+from tauzero.search.smac import SMAC
 from tauzero.search.surrogate_objective import SurrogateObjective
+from tauzero.search.tauzero_search import TauZeroSearch
+from tauzero.search.tpe import TPE
 from tauzero.search.training_objective import TrainingObjective
 from tauzero.search.trajectory import Trajectory
+from tauzero.search.weaknas import WeakNAS

@@ -147,6 +147,14 @@ class ModelBased(Algorithm):
         self._rows = np.concatenate([self._rows, genotypes])
         self._values = np.concatenate([self._values, values])
 
+    def _learn_from(self, genotypes: Genotypes, values: npt.NDArray[np.float64]) -> bool:
+        keys = set(self._keys(genotypes))
+        self._asked |= keys
+        if len(self._queue):  # what the last model chose and was not handed out yet
+            self._queue = self._queue[[key not in keys for key in self._keys(self._queue)]]
+        self._observe(genotypes, values)
+        return True
+
     # -- candidates ---------------------------------------------------------------------------
 
     def _keys(self, rows: Genotypes) -> list[Hashable]:

@@ -18,10 +18,12 @@ from tauzero.search.hyperband import Hyperband, SuccessiveHalving
 from tauzero.search.local_search import LocalSearch
 from tauzero.search.mass_evolution import MassEvolution
 from tauzero.search.npenas import NPENAS
+from tauzero.search.nsga2 import NSGA2
 from tauzero.search.proxy_evolution import ProxyEvolution
 from tauzero.search.random_search import RandomSearch
 from tauzero.search.regularized_evolution import RegularizedEvolution
 from tauzero.search.reinforce import Reinforce
+from tauzero.search.smac import SMAC
 from tauzero.search.tauzero_search import TauZeroSearch
 from tauzero.search.tpe import TPE
 from tauzero.search.weaknas import WeakNAS
@@ -59,11 +61,13 @@ for _algorithm in (
     LocalSearch,
     MassEvolution,
     NPENAS,
+    NSGA2,
     ProxyEvolution,
     RandomSearch,
     RegularizedEvolution,
     Reinforce,
     SuccessiveHalving,
+    SMAC,
     TauZeroSearch,
     TPE,
     WeakNAS,

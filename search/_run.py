@@ -151,6 +151,6 @@ def _solver(
     if solver.multi_objective and not objective.cost_names:
         raise ValueError(
             f"The algorithm {solver.name!r} weighs values against costs, and the objective '{objective.label}' has "
-            "none: wrap it, as in WithCosts(objective, ['params', 'flops'])."
+            "none: wrap it, as in WithCosts(objective, ['params', 'flops']); on the command line, --costs params,flops."
         )
     return solver

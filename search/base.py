@@ -95,6 +95,14 @@ class Algorithm(ABC):
     def _observe(self, genotypes: Genotypes, values: npt.NDArray[np.float64]) -> None:
         """Take in evaluated architectures; both arguments have been checked and may be kept."""
 
+    def _learn_from(self, genotypes: Genotypes, values: npt.NDArray[np.float64]) -> bool:
+        """Take in architectures that were not asked for, both arguments checked; return whether it makes use of them.
+
+        An algorithm that does writes this method; what it remembers as asked has to include them.
+        """
+        del genotypes, values
+        return False
+
     # -- for those who write one --------------------------------------------------------------
 
     def _mutate_once(self, genotypes: Genotypes) -> Genotypes:
@@ -212,6 +220,39 @@ class Algorithm(ABC):
             self._num_objectives = values.shape[1]
         self._observe(genotypes, values)
 
+    def learn_from(self, genotypes: npt.ArrayLike, values: npt.ArrayLike) -> bool:
+        """Report values of architectures that were not asked for: of an earlier search, or of somebody else's.
+
+        They are no answers: a row that waits for its value goes on waiting. Algorithms that learn from any evaluated
+        architecture then do as if they had asked for these; they count among the first random ones too. Others change
+        nothing, as `REINFORCE`, whose gradient is that of its own draws, and random search.
+
+        Parameters
+        ----------
+        genotypes
+            ``int8[n, L]``, members of the space, each once and none that was told before.
+        values
+            As for `tell`.
+
+        Returns
+        -------
+        bool
+            Whether the algorithm makes use of them.
+
+        Raises
+        ------
+        ValueError
+            As from `tell`, and if a row is no member of the space; nothing has been learned then.
+        """
+        rows, scores = self._checked(genotypes, values, f"{type(self).__name__}.learn_from")
+        self.space.validate(rows)
+        if not len(rows):
+            return False
+        used = self._learn_from(rows, scores)
+        if used and self.multi_objective:
+            self._num_objectives = scores.shape[1]
+        return used
+
     def copy(self) -> Self:
         """Return an independent copy of the whole state: both then propose the same, given the same values."""
         return copy.deepcopy(self)
@@ -223,17 +264,19 @@ class Algorithm(ABC):
 
     # -- inside -------------------------------------------------------------------------------
 
-    def _checked(self, genotypes: npt.ArrayLike, values: npt.ArrayLike) -> tuple[Genotypes, npt.NDArray[np.float64]]:
-        """Arguments of `tell` as arrays of the algorithm's own."""
-        if not self._ever_asked:
-            raise RuntimeError(
-                f"{self._teller} was called before any `ask`: call `ask`, evaluate its rows, then tell them."
-            )
+    def _checked(
+        self, genotypes: npt.ArrayLike, values: npt.ArrayLike, who: str | None = None
+    ) -> tuple[Genotypes, npt.NDArray[np.float64]]:
+        """Arguments of `tell`, or of the method `who`, as arrays of the algorithm's own."""
+        if who is None:
+            who = f"{type(self).__name__}.tell"
+            if not self._ever_asked:
+                raise RuntimeError(f"{who} was called before any `ask`: call `ask`, evaluate its rows, then tell them.")
         rows = np.array(genotypes, ndmin=2)  # a copy: the algorithm keeps it
         scores = np.array(values, dtype=np.float64)
         if rows.ndim != 2 or rows.shape[1] != self.space.length:
             raise ValueError(
-                f"The 'genotypes' argument of {self._teller} must be a matrix [n, {self.space.length}]. "
+                f"The 'genotypes' argument of {who} must be a matrix [n, {self.space.length}]. "
                 f"Got an array of shape {rows.shape}."
             )
         if self.multi_objective:
@@ -245,12 +288,12 @@ class Algorithm(ABC):
                 or scores.shape[1] != (k or scores.shape[1])
             ):
                 raise ValueError(
-                    f"The 'values' argument of {self._teller} must hold all objectives of each genotype, "
+                    f"The 'values' argument of {who} must hold all objectives of each genotype, "
                     f"shape ({len(rows)}, {k or 'k ≥ 2'}). Got shape {scores.shape}."
                 )
         elif scores.shape != (len(rows),):
             raise ValueError(
-                f"The 'values' argument of {self._teller} must hold one number per genotype, shape ({len(rows)},). "
+                f"The 'values' argument of {who} must hold one number per genotype, shape ({len(rows)},). "
                 f"Got shape {scores.shape}."
             )
         finite = np.isfinite(scores)
@@ -258,16 +301,12 @@ class Algorithm(ABC):
             bad = int(np.argmin(finite.reshape(len(scores), -1).all(axis=1)))
             shown = scores[bad].tolist() if self.multi_objective else scores[bad]
             raise ValueError(
-                f"The 'values' argument of {self._teller} must be finite. Got {shown} for row {bad} "
+                f"The 'values' argument of {who} must be finite. Got {shown} for row {bad} "
                 f"({rows[bad].tolist()}): give a failed evaluation the worst value of the scale, such as 0 %."
             )
         if rows.dtype != np.int8:
             rows = self.space.check_range(rows)
         return rows, scores
-
-    @property
-    def _teller(self) -> str:
-        return f"{type(self).__name__}.tell"
 
     def _never_asked(self, row: Genotypes, at: str = "") -> RuntimeError:
         return RuntimeError(

@@ -16,6 +16,8 @@ from tauzero.spaces import Genotypes, unknown_name
 
 #: From ``int8[n, L]`` to ``float64[n]``, to be minimised.
 Cost: TypeAlias = Callable[[Genotypes], npt.ArrayLike]
+#: What a cost may be given as: a function, a number for each architecture in the order of the space, or a known name.
+GivenCost: TypeAlias = Cost | npt.ArrayLike
 
 _COUNTED = ("params", "flops")
 
@@ -28,10 +30,10 @@ class WithCosts(Objective):
     objective
         What gives values and seconds.
     costs
-        Names of costs, or a mapping from names to functions of genotypes. ``"params"`` (trainable parameters) and
-        ``"flops"`` (multiply-adds of one image, counted once) are known for every space with networks, in closed form;
-        other names are metrics of the objective's table, such as ``"latency"``. A latency table of your own is
-        ``{"latency": lambda rows: table[space.index(rows)]}``.
+        Names of costs, or a mapping from names to functions of genotypes, arrays ``float64[size]`` with a number for
+        each architecture in the order of the space (latencies that were measured elsewhere: ``{"latency": column}``),
+        or known names. ``"params"`` (trainable parameters) and ``"flops"`` (multiply-adds of one image, counted once)
+        are known for every space with networks, in closed form; other names are metrics of the objective's table.
     dataset
         Data set that networks are counted for (`tauzero.networks.count_flops`); by default that of the
         objective's table where it is known, else the benchmark's.
@@ -43,7 +45,7 @@ class WithCosts(Objective):
     def __init__(
         self,
         objective: Objective,
-        costs: Sequence[str] | Mapping[str, Cost] = _COUNTED,
+        costs: Sequence[str] | Mapping[str, GivenCost] = _COUNTED,
         *,
         dataset: str | int | None = None,
         options: Mapping[str, Any] | None = None,
@@ -60,9 +62,8 @@ class WithCosts(Objective):
                 f"The 'costs' argument of WithCosts must name costs, each once. Got {names} beside those that the "
                 f"objective has, {list(objective.cost_names)}."
             )
-        self._functions: dict[str, Cost] = (
-            dict(costs) if isinstance(costs, Mapping) else {name: self._function(name) for name in names}
-        )
+        given = costs if isinstance(costs, Mapping) else {name: name for name in names}
+        self._functions: dict[str, Cost] = {name: self._read(name, cost) for name, cost in given.items()}
 
     @property
     def fidelities(self) -> tuple[int, ...]:  # type: ignore[override]
@@ -86,6 +87,21 @@ class WithCosts(Objective):
     def _with_costs(self, found: Evaluation, rows: Genotypes) -> Evaluation:
         more = {name: np.asarray(f(rows), dtype=np.float64) for name, f in self._functions.items()}
         return replace(found, costs={**found.costs, **more})
+
+    def _read(self, name: str, cost: GivenCost) -> Cost:
+        """The function of a cost however it was given."""
+        if isinstance(cost, str):
+            return self._function(cost)
+        if callable(cost):
+            return cost
+        values = np.array(cost, dtype=np.float64)
+        if not self.space.enumerable or values.shape != (self.space.size,):
+            size = f"an array of shape ({self.space.size},), " if self.space.enumerable else ""
+            raise ValueError(
+                f"The cost {name!r} of WithCosts must be {size}a function of genotypes on {self.space.name} or a known "
+                f"name. Got shape {values.shape}."
+            )
+        return lambda rows: values[self.space.index(rows)]
 
     def _function(self, name: str) -> Cost:
         """The function of a cost that is known by its name."""

@@ -120,6 +120,14 @@ class DifferentialEvolution(Algorithm):
                 return np.asarray(trials[k], dtype=np.float64)
         return self._inside(self.space.sample(1, self._rng))[0]
 
+    def _learn_from(self, genotypes: Genotypes, values: Floats) -> bool:
+        for row, point in zip(genotypes, self._inside(genotypes), strict=True):
+            self._seen.add(row.tobytes())
+            # In front of a request for the same row, which goes on waiting.
+            self._open.setdefault(row.tobytes(), []).insert(0, (point, -1))
+        self._observe(genotypes, values)
+        return True
+
     def _observe(self, genotypes: Genotypes, values: Floats) -> None:
         for row, value in zip(genotypes, values.tolist(), strict=True):
             key = row.tobytes()

@@ -76,6 +76,10 @@ class Evolution(RegularizedEvolution):
             self._seen.add(rows[k].tobytes())
         return rows
 
+    def _learn_from(self, genotypes: Genotypes, values: npt.NDArray[np.float64]) -> bool:
+        self._seen.update(row.tobytes() for row in genotypes)
+        return super()._learn_from(genotypes, values)
+
     def _observe(self, genotypes: Genotypes, values: npt.NDArray[np.float64]) -> None:
         for row, value in zip(genotypes, values, strict=True):
             key = row.tobytes()

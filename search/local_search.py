@@ -114,6 +114,13 @@ class LocalSearch(Algorithm):
 
     # -- being told ---------------------------------------------------------------------------
 
+    def _learn_from(self, genotypes: Genotypes, values: npt.NDArray[np.float64]) -> bool:
+        keys = self._keys(genotypes)
+        self._random.update(key for key in keys if key not in self._asked)  # each may begin a climb
+        self._asked.update(keys)
+        self._observe(genotypes, values)
+        return True
+
     def _observe(self, genotypes: Genotypes, values: npt.NDArray[np.float64]) -> None:
         for key, row, value in zip(self._keys(genotypes), genotypes, values.tolist(), strict=True):
             self._known[key] = (value, row)

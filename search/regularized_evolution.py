@@ -92,6 +92,11 @@ class RegularizedEvolution(Algorithm):
             self._around[slot] = around
         return around
 
+    def _learn_from(self, genotypes: Genotypes, values: npt.NDArray[np.float64]) -> bool:
+        self._asked += len(genotypes)
+        self._observe(genotypes, values)
+        return True
+
     def _observe(self, genotypes: Genotypes, values: npt.NDArray[np.float64]) -> None:
         for row, value in zip(genotypes, values.tolist(), strict=True):
             self._settle(self._told % self.population_size, row, value)

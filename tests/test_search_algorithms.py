@@ -30,6 +30,7 @@ QUICK: dict[str, dict[str, object]] = {
     "npenas": {"per_round": 20, "epochs": 3, "candidates": 30},
     "proxy_evolution": {"score": ones, "warm_up": 100},
     "successive_halving": {"fidelities": (1, 3, 9)},
+    "smac": {"challengers": 50, "local_searches": 2, "trees": 3},
     "tauzero": {"refit": 20, "pool": 100},
     "weaknas": {"per_round": 20, "epochs": 3, "hidden": (8,), "pool": 200},
 }
@@ -48,11 +49,16 @@ def value(space: spaces.SearchSpace, rows: np.ndarray) -> np.ndarray:
     return (rows == np.asarray(space.cardinalities) - 1).sum(axis=1).astype(float)
 
 
+def shaped(algorithm: Algorithm, values: np.ndarray | list) -> np.ndarray | list:
+    """Values as the algorithm takes them: with a second column, which rises and falls, if it is multi-objective."""
+    return np.stack([values, np.sin(values)], axis=1) if algorithm.multi_objective else values
+
+
 def drive(algorithm: Algorithm, batches: list[int]) -> np.ndarray:
     asked = []
     for n in batches:
         rows = algorithm.ask(n)
-        algorithm.tell(rows, value(algorithm.space, rows))
+        algorithm.tell(rows, shaped(algorithm, value(algorithm.space, rows)))
         asked.append(rows)
     return np.concatenate(asked)
 
@@ -100,7 +106,7 @@ def test_asks_for_valid_rows_of_the_right_type(name: str, space: spaces.SearchSp
         assert rows.dtype == np.int8
         assert rows.flags.c_contiguous
         space.validate(rows)
-        algorithm.tell(rows, value(space, rows))
+        algorithm.tell(rows, shaped(algorithm, value(space, rows)))
     assert algorithm.num_pending == 0
 
 
@@ -120,7 +126,7 @@ def test_copies_and_pickles_go_on_alike_and_apart(name: str) -> None:
         assert len(waiting) == 2
     for one in (algorithm, *twins):
         assert one.num_pending == len(waiting)
-        one.tell(waiting, [1.0, 2.0][: len(waiting)])
+        one.tell(waiting, shaped(one, [1.0, 2.0][: len(waiting)]))
         futures.append(drive(one, [3] * 10))
     np.testing.assert_array_equal(futures[0], futures[1])
     np.testing.assert_array_equal(futures[0], futures[2])
@@ -142,7 +148,7 @@ def test_ask_wants_a_positive_integer(name: str, n: object) -> None:
 def test_tell_before_ask(name: str) -> None:
     algorithm = make(name, "nasbench201", 0)
     with pytest.raises(RuntimeError, match="before any `ask`"):
-        algorithm.tell(algorithm.space.sample(1, 0), [1.0])
+        algorithm.tell(algorithm.space.sample(1, 0), shaped(algorithm, [1.0]))
 
 
 def test_tell_what_was_not_asked_or_twice(name: str) -> None:
@@ -151,11 +157,11 @@ def test_tell_what_was_not_asked_or_twice(name: str) -> None:
     known = {row.tobytes() for row in rows}
     foreign = next(r for r in algorithm.space.enumerate() if r.tobytes() not in known)
     with pytest.raises(RuntimeError, match="has not returned, or that was told already"):
-        algorithm.tell(np.stack([rows[0], foreign]), [1.0, 2.0])
+        algorithm.tell(np.stack([rows[0], foreign]), shaped(algorithm, [1.0, 2.0]))
     assert algorithm.num_pending == 3  # nothing of a bad call counts
-    algorithm.tell(rows[::-1], [1.0, 2.0, 3.0])  # any order
+    algorithm.tell(rows[::-1], shaped(algorithm, [1.0, 2.0, 3.0]))  # any order
     with pytest.raises(RuntimeError, match="told already"):
-        algorithm.tell(rows[:1], [1.0])
+        algorithm.tell(rows[:1], shaped(algorithm, [1.0]))
 
 
 @pytest.mark.parametrize(
@@ -170,19 +176,25 @@ def test_tell_what_was_not_asked_or_twice(name: str) -> None:
 def test_bad_values_change_nothing(name: str, values: list, message: str) -> None:
     algorithm = make(name, "nasbench201", 0)
     rows = algorithm.ask(2)
+    if algorithm.multi_objective:
+        values = [[v, 1.0] for v in values] if values != [1.0] and np.ndim(values) == 1 else values
+        message = {
+            "must be finite. Got nan for row 1": r"must be finite. Got \[nan, 1.0\] for row 1",
+            "must be finite. Got inf for row 0": r"must be finite. Got \[inf, 1.0\] for row 0",
+        }.get(message, r"shape \(2, k ≥ 2\)")
     with pytest.raises(ValueError, match=message):
         algorithm.tell(rows, values)
     assert algorithm.num_pending == 2
-    algorithm.tell(rows, [1.0, 2.0])
+    algorithm.tell(rows, shaped(algorithm, [1.0, 2.0]))
 
 
 def test_tell_wants_rows_of_the_space(name: str) -> None:
     algorithm = make(name, "nasbench201", 0)
     algorithm.ask(1)
     with pytest.raises(ValueError, match=r"matrix \[n, 6\]"):
-        algorithm.tell(np.zeros((1, 5), np.int8), [1.0])
+        algorithm.tell(np.zeros((1, 5), np.int8), shaped(algorithm, [1.0]))
     with pytest.raises(spaces.InvalidGenotypeError):
-        algorithm.tell(np.full((1, 6), 9, np.int64), [1.0])
+        algorithm.tell(np.full((1, 6), 9, np.int64), shaped(algorithm, [1.0]))
 
 
 def test_what_is_told_is_copied(name: str) -> None:
@@ -190,7 +202,7 @@ def test_what_is_told_is_copied(name: str) -> None:
     for algorithm, spoil in ((one, True), (two, False)):
         for _ in range(60):
             rows = algorithm.ask(1)
-            values = value(algorithm.space, rows)
+            values = shaped(algorithm, value(algorithm.space, rows))
             algorithm.tell(rows, values)
             if spoil:
                 rows[:], values[:] = 0, -1
