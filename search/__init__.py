@@ -8,6 +8,9 @@ spends one budget in two ways.
 from __future__ import annotations
 
 __all__ = [
+    "ASHA",
+    "BOHB",
+    "DEHB",
     "NPENAS",
     "NSGA2",
     "SMAC",
@@ -20,6 +23,7 @@ __all__ = [
     "Evaluation",
     "Evolution",
     "GraphGP",
+    "Hyperband",
     "LocalSearch",
     "MassEvolution",
     "MultiFidelityAlgorithm",
@@ -32,6 +36,7 @@ __all__ = [
     "RegularizedEvolution",
     "Reinforce",
     "StudyResult",
+    "SuccessiveHalving",
     "SurrogateObjective",
     "TableObjective",
     "TauZeroSearch",
@@ -52,13 +57,17 @@ from tauzero.search._registry import create, names, register
 from tauzero.search._run import run
 from tauzero.search._study import study
 from tauzero.search._study_result import StudyResult
+from tauzero.search.asha import ASHA
 from tauzero.search.bananas import Bananas
 from tauzero.search.base import Algorithm, MultiFidelityAlgorithm, identity
+from tauzero.search.bohb import BOHB
 from tauzero.search.comparison import Comparison, compare_prediction_with_lookup
 from tauzero.search.costed_objective import WithCosts
+from tauzero.search.dehb import DEHB
 from tauzero.search.differential_evolution import DifferentialEvolution
 from tauzero.search.evolution import Evolution
 from tauzero.search.graph_gp import GraphGP
+from tauzero.search.hyperband import Hyperband, SuccessiveHalving
 from tauzero.search.local_search import LocalSearch
 from tauzero.search.mass_evolution import MassEvolution
 from tauzero.search.npenas import NPENAS

@@ -7,7 +7,7 @@ __all__ = ["MassEvolution"]
 import numpy as np
 import numpy.typing as npt
 
-from tauzero.search._pareto import nondominated
+from tauzero.search._pareto import crowding_distances, nondominated
 from tauzero.search.base import Algorithm
 from tauzero.spaces import Genotypes, SearchSpace, Seed
 
@@ -152,20 +152,8 @@ def survivors(points: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.int
     while room:
         on_front = nondominated(points[left])
         front = left[on_front]
-        front = front[np.argsort(-crowding(points[front]), kind="stable")][:room]
+        front = front[np.argsort(-crowding_distances(points[front]), kind="stable")][:room]
         kept.append(front)
         room -= len(front)
         left = left[~on_front]
     return np.concatenate([np.empty(0, dtype=np.int64), *kept])
-
-
-def crowding(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Crowding distance (Deb et al., 2002, section III B) of points that do not dominate each other, ``float64[n]``."""
-    distance = np.zeros(len(points))
-    for column in points.T:
-        order = np.argsort(column, kind="stable")
-        span = column[order[-1]] - column[order[0]]
-        distance[order[[0, -1]]] = np.inf
-        if span > 0:
-            distance[order[1:-1]] += (column[order[2:]] - column[order[:-2]]) / span
-    return distance

@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 from tauzero import evaluation, search, spaces, surrogates
 from tauzero.cli import app
 from tauzero.search import ArrayObjective, MassEvolution, Objective, SurrogateObjective, Trajectory, WithCosts, run
-from tauzero.search._pareto import nondominated
-from tauzero.search.mass_evolution import crowding, survivors
+from tauzero.search._pareto import crowding_distances, nondominated
+from tauzero.search.mass_evolution import survivors
 from tauzero.search.objectives import Evaluation
 from tauzero.surrogates import MultiSpaceGNN, Surrogate
 
@@ -213,7 +213,7 @@ def test_survivors_against_a_slow_implementation() -> None:
                 assert set(part.tolist()) <= set(front)
                 place += len(part)
     line = np.array([[0.0, 10.0], [1.0, 6.0], [2.0, 5.0], [10.0, 0.0]])
-    np.testing.assert_allclose(crowding(line), [np.inf, 0.2 + 0.5, 0.9 + 0.6, np.inf])
+    np.testing.assert_allclose(crowding_distances(line), [np.inf, 0.2 + 0.5, 0.9 + 0.6, np.inf])
     assert survivors(line, 3).tolist()[-1] == 2
 
 
