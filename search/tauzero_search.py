@@ -60,9 +60,9 @@ class TauZeroSearch(ModelBased):
     greedy
         Share of the queries that go, in regular turns, to the candidate of the highest posterior mean instead, once
         there are three times as many as `initial`: the best of a table is more often a good architecture with a
-        lucky training than a daring one, and expected improvement under normal tails underrates luck. On the tables
-        that the defaults were chosen on (CIFAR-10 and CIFAR-100 of NAS-Bench-201, three tasks of TransNAS-Bench-101)
-        it made no difference, so the default is 0.
+        lucky training than a daring one, and expected improvement under normal tails underrates luck. On eight tasks
+        (two single runs each of CIFAR-10 and CIFAR-100 of NAS-Bench-201, four of TransNAS-Bench-101) 30 new seeds
+        found the best within 64 queries in 65 % of the trials with a half and in 56 % without.
     targets
         Transforms of the values (`tauzero.surrogates.TARGETS`), one process for each; their expected improvements
         are added.
@@ -92,7 +92,7 @@ class TauZeroSearch(ModelBased):
         *,
         initial: int = 10,
         large: int = 10,
-        greedy: float = 0.0,
+        greedy: float = 0.5,
         targets: Sequence[str] = ("mixed",),
         refit: int = 5,
         pool: int = 4_000,
