@@ -44,7 +44,10 @@ def search(
     model: Annotated[
         str | None, typer.Argument(help="Model of --objective surrogate; the same as --surrogate.")
     ] = None,
-    algorithm: Annotated[str, typer.Option("--algorithm", help="A search algorithm.")] = "regularized_evolution",
+    algorithm: Annotated[
+        str | None,
+        typer.Option("--algorithm", help="A search algorithm.", show_default="by what a query costs: docs/search.md"),
+    ] = None,
     objective: Annotated[
         str,
         typer.Option(
@@ -144,6 +147,7 @@ def search(
     dataset = dataset if table is None else dataset_of(table, dataset)
     with progress_bar("searching") as progress:
         goal = goal_of(wanted, space, table, dataset, seed)
+        algorithm = algorithm or _suited(space, objective, costed=bool(wanted.costs))
         together = _TOGETHER if objective == "surrogate" and not goal.objective.instant else 1
         together = max(together, find(algorithm).together)
         try:
@@ -186,6 +190,13 @@ def search(
         payload["front_size"], payload["pareto"] = front_of(space, trajectory, front, goal.predictor)
         shown.append(shown_front(payload["front_size"], payload["pareto"]))
     emit(payload, as_json, *shown, *payload["notes"])
+
+
+def _suited(space: Any, objective: str, *, costed: bool) -> str:
+    """The algorithm where none is named: where predictions are free, one that needs no model of its own."""
+    if objective != "surrogate":
+        return "nsga2" if costed else "tauzero"
+    return "regularized_evolution" if space.enumerable and not costed else "mass_evolution"
 
 
 def _best(space: Any, table: Any, dataset: str | None, trajectory: Any) -> dict[str, Any]:
