@@ -118,7 +118,8 @@ def write_sweep(folder: Path, rows: int = 40) -> Path:
     table = pa.table({**frame, "jumpy": jumpy, "reason": pa.array(reason, pa.string())})
     settings = {"space": "nasbench201", "rows": rows, "seed": 4, "batch": "noise", "batch_size": 16, "torch": "2.13.0"}
     made = {"command": "tauzero score nasbench201 --out sweep", "seconds": 8.0, "found": 0}
-    header = {"tauzero.score": json.dumps(settings), "tauzero.provenance": json.dumps(made)}
+    header = {"tauzero.score": json.dumps(settings)}
+    (folder / "provenance.json").write_text(json.dumps(made), encoding="utf-8")
     pq.write_table(table.replace_schema_metadata(header), folder / "scores.parquet")
     (folder / "sweep.json").write_text(json.dumps({"settings": settings}), encoding="utf-8")
     return folder

@@ -331,7 +331,7 @@ def test_rewrite_itself_is_readable(store: Path, tmp_path: Path) -> None:
         ({"version": 0}, "version 0.*Import the table again"),
         ({"version": None}, "version None"),
         ({"format": "other"}, "not that of a tauzero benchmark table"),
-        ({"space": "nasbench999"}, "'nasbench999'.*Known: darts, nasbench101, nasbench201"),
+        ({"space": "nasbench999"}, "'nasbench999'.*Known: darts, nasbench101, nasbench101x, nasbench201"),
         ({"space": "nasbench101"}, "423624 rows"),
         ({"rows": 7}, "header says 7"),
         ({"columns": []}, "no columns"),

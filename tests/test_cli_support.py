@@ -19,7 +19,7 @@ from tauzero import _cli_support as support
 from tauzero.cli import app
 from tauzero.spaces import BenchmarkFormatError, MissingExtraError, UnknownNameError
 
-COMMANDS = ("demo", "spaces", "fit", "predict", "evaluate", "score", "search", "report")
+COMMANDS = ("demo", "spaces", "fit", "predict", "evaluate", "score", "search", "study", "report")
 GROUP = ("list", "info", "import", "query")
 
 

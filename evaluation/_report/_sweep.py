@@ -97,7 +97,8 @@ def read(path: Path) -> Sweep:
     metadata = _files.parquet_metadata(file)
     try:
         settings = json.loads(metadata[_KEY])
-        made = json.loads(metadata.get("tauzero.provenance", "{}"))
+        beside = file.with_name("provenance.json")
+        made = json.loads(beside.read_text(encoding="utf-8")) if beside.is_file() else {}
     except (KeyError, ValueError) as error:
         raise BenchmarkFormatError(f"'{file}' does not say how its scores were made ({error}).") from error
     scores = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["provenance", "stamp"]
+__all__ = ["provenance", "record", "stamp"]
 
 import json
 import os
@@ -35,14 +35,22 @@ def provenance() -> dict[str, Any]:
     }
 
 
-def stamp(path: Path, more: Mapping[str, Any] | None = None) -> None:
-    """Add the provenance, and `more`, to the metadata of a finished Parquet file; its columns stay as they are."""
+def record(folder: Path, more: Mapping[str, Any]) -> None:
+    """Write the provenance, and `more`, into a file of its own: however others came about, their bytes are the same."""
+    from tauzero.benchmarks import atomic_path
+
+    with atomic_path(folder / "provenance.json") as partial:
+        partial.write_text(json.dumps({**provenance(), **more}, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def stamp(path: Path) -> None:
+    """Add the provenance to the metadata of a finished Parquet file; its columns stay as they are."""
     import pyarrow.parquet as pq
 
     from tauzero.benchmarks import atomic_path
 
     table = pq.read_table(path, partitioning=None)
-    text = json.dumps({**provenance(), **(more or {})}, ensure_ascii=False)
+    text = json.dumps(provenance(), ensure_ascii=False)
     metadata = {**(table.schema.metadata or {}), _KEY.encode(): text.encode()}
     with atomic_path(path) as partial:
         pq.write_table(table.replace_schema_metadata(metadata), partial, compression="zstd")

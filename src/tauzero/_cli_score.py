@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tauzero._cli_provenance import stamp
+from tauzero._cli_provenance import record
 from tauzero._cli_score_list import show_proxies
 from tauzero._cli_support import (
     EXIT_FAILED,
@@ -182,8 +182,8 @@ def score(
     names = [name for name in frame.columns if name not in {"index", "arch", "reason"}]  # groups spelled out
     rows = _rows(frame, names)
     target = out / "scores.parquet" if out is not None else None
-    if target is not None:
-        stamp(target, {"seconds": seconds, "found": frame.attrs.get("found", 0)})
+    if out is not None:
+        record(out, {"seconds": seconds, "found": frame.attrs.get("found", 0)})
     used = given["dataset"] or networks.family(found).dataset
     payload = {
         "space": space,
