@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["FolderInUseError", "FolderLock", "digest"]
+__all__ = ["FolderInUseError", "FolderLock", "OneWriterFolder", "digest"]
 
 import hashlib
 import os
@@ -10,7 +10,8 @@ import socket
 import sys
 import warnings
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -95,6 +96,39 @@ class FolderLock:
             if os.name != "nt":  # Windows does not remove open files
                 self._path.unlink(missing_ok=True)
             os.close(handle)
+
+
+class OneWriterFolder:
+    """A folder that is made and locked on entering, and given free on leaving.
+
+    Parameters
+    ----------
+    path
+        The folder.
+    lock
+        Name of the lock's file in it.
+    what
+        What the folder holds, for messages: ``"sweep"``.
+    """
+
+    def __init__(self, path: Path, lock: str, what: str) -> None:
+        self.path = path
+        self._lock = FolderLock(path / lock, what)
+
+    def __enter__(self) -> Self:
+        if self.path.exists() and not self.path.is_dir():
+            raise UnwritableFolderError(f"The 'out' argument must be a folder. Got the file '{self.path}'.")
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UnwritableFolderError(f"Cannot make the folder '{self.path}': {error.strerror}.") from error
+        self._lock.acquire()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._lock.release()
 
 
 def _lock(handle: int) -> None:

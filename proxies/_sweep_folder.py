@@ -11,8 +11,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,8 +20,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from tauzero.benchmarks import UnwritableFolderError, atomic_path
-from tauzero.benchmarks._folder_lock import FolderInUseError, FolderLock, digest
+from tauzero.benchmarks import atomic_path
+from tauzero.benchmarks._folder_lock import FolderInUseError, OneWriterFolder, digest
 from tauzero.proxies._engines import Result, Task
 from tauzero.spaces import BenchmarkFormatError
 
@@ -94,7 +93,7 @@ class Scores:
         return failed
 
 
-class SweepFolder:
+class SweepFolder(OneWriterFolder):
     """The folder of a sweep, locked while the context lasts; one process writes into it.
 
     Parameters
@@ -108,27 +107,11 @@ class SweepFolder:
     """
 
     def __init__(self, path: Path, settings: Mapping[str, Any], networks: int) -> None:
-        self.path = path
+        super().__init__(path, _LOCK, "sweep")
         self._settings: dict[str, Any] = json.loads(json.dumps(settings))
         self._networks = networks
         self._proxies: list[str] = []
         self._scores = Scores(networks)
-        self._lock = FolderLock(path / _LOCK, "sweep")
-
-    def __enter__(self) -> Self:
-        if self.path.exists() and not self.path.is_dir():
-            raise UnwritableFolderError(f"The 'out' argument must be a folder. Got the file '{self.path}'.")
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UnwritableFolderError(f"Cannot make the folder '{self.path}': {error.strerror}.") from error
-        self._lock.acquire()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._lock.release()
 
     def open(self, names: Sequence[str]) -> Scores:
         """Read what there is, clear away what a kill left, and note the settings.

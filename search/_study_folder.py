@@ -9,14 +9,13 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from tauzero.benchmarks import UnwritableFolderError, atomic_path
-from tauzero.benchmarks._folder_lock import FolderLock, digest
+from tauzero.benchmarks import atomic_path
+from tauzero.benchmarks._folder_lock import OneWriterFolder, digest
 from tauzero.search._study_trial import Outcome
 from tauzero.spaces import BenchmarkFormatError
 
@@ -62,7 +61,7 @@ class Group:
     genotypes: npt.NDArray[np.int8]
 
 
-class StudyFolder:
+class StudyFolder(OneWriterFolder):
     """The folder of a study, locked while the context lasts; one process writes into it.
 
     Parameters
@@ -72,24 +71,8 @@ class StudyFolder:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self._lock = FolderLock(path / _LOCK, "study")
+        super().__init__(path, _LOCK, "study")
         self._settings = ""
-
-    def __enter__(self) -> Self:
-        if self.path.exists() and not self.path.is_dir():
-            raise UnwritableFolderError(f"The 'out' argument must be a folder. Got the file '{self.path}'.")
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UnwritableFolderError(f"Cannot make the folder '{self.path}': {error.strerror}.") from error
-        self._lock.acquire()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._lock.release()
 
     def open(self, facts: Mapping[str, Any]) -> tuple[dict[str, Any], dict[Pair, set[int]]]:
         """Join what is asked for with what there is, and note it.
