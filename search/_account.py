@@ -80,6 +80,8 @@ class Account:
         rows, epochs = self.solver.ask_at(room)
         if not len(rows):
             return "exhausted"
+        if len(rows) == 1 and epochs is None and self._repeated(rows):
+            return "stalled" if self.idle >= _PATIENCE else ""
         keys = self._keys(rows, epochs)
         known = self.known
         fresh: list[int] = []
@@ -110,6 +112,16 @@ class Account:
         if not fresh:
             return "stalled" if self.idle >= _PATIENCE else ""
         return self._ending()
+
+    def _repeated(self, row: Genotypes) -> bool:
+        """Answer one row ``int8[1, L]`` from memory, if it came before: most steps of a converged search, in a few µs."""
+        position = self.position_of.get(row.tobytes())
+        if position is None or position not in self.known:
+            return False
+        self.idle += 1
+        self.repeats += 1
+        self.solver._answer(row, np.array([self.known[position]], dtype=np.float64))
+        return True
 
     def _tell_progress(self, progress: Progress) -> None:
         if self.budget is not None:
