@@ -81,7 +81,7 @@ class Account:
         if not len(rows):
             return "exhausted"
         if len(rows) == 1 and epochs is None and self._repeated(rows):
-            return "stalled" if self.idle >= _PATIENCE else ""
+            return self._patience()
         keys = self._keys(rows, epochs)
         known = self.known
         fresh: list[int] = []
@@ -109,12 +109,13 @@ class Account:
             self._tell_progress(progress)
         if self.over:
             return "seconds"
-        if not fresh:
-            return "stalled" if self.idle >= _PATIENCE else ""
-        return self._ending()
+        return self._ending() if fresh else self._patience()
+
+    def _patience(self) -> str:
+        return "stalled" if self.idle >= _PATIENCE else ""
 
     def _repeated(self, row: Genotypes) -> bool:
-        """Answer one row ``int8[1, L]`` from memory, if it came before: most steps of a converged search, in a few µs."""
+        """Answer one row ``int8[1, L]`` from memory, if it came before: most steps of a converged search."""
         position = self.position_of.get(row.tobytes())
         if position is None or position not in self.known:
             return False
