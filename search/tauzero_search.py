@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["TauZeroSearch"]
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -155,14 +156,21 @@ class TauZeroSearch(ModelBased):
         if self._features.transfer is None:
             draws = super()._random(self.large, taken)
             column = self.space.descriptor_names.index(_SIZE)
-            worth = self.space.descriptors(draws)[:, column]
+            best = draws[np.argsort(-self.space.descriptors(draws)[:, column], kind="stable")]
+        elif self._whole:  # no row comes twice, so that at most these have been taken
+            best = self._transferred[: len(self._asked) + len(taken) + 1]
         else:
-            draws = self._features.whole().rows if self._whole else self.space.sample(self.pool, self._rng)
-            worth = self._features.predicted(draws)
-        best = draws[np.argsort(-worth, kind="stable")]
-        if self._whole:  # no row comes twice, so that at most these have been taken
-            best = best[: len(self._asked) + len(taken) + 1]
+            best = self._by_transfer(self.space.sample(self.pool, self._rng))
         return self._unseen(best, set(self._keys(taken)))[:1]
+
+    def _by_transfer(self, rows: Genotypes) -> Genotypes:
+        """Rows by falling transferred prediction, ``int8[n, L]``."""
+        return rows[np.argsort(-self._features.predicted(rows), kind="stable")]
+
+    @cached_property
+    def _transferred(self) -> Genotypes:
+        """The first of a whole space by transferred prediction, which is made once for all starts, ``int8[m, L]``."""
+        return self._by_transfer(self._features.whole().rows)[: 2 * self.initial].copy()
 
     # -- what a query costs -------------------------------------------------------------------
 
