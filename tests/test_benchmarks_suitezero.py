@@ -11,9 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from fixtures_raw_json import suitezero_chunks, suitezero_document, suitezero_key
+from typer.testing import CliRunner
 
-from tauzero import benchmarks, encoders, networks, spaces
+from tauzero import benchmarks, encoders, networks, spaces, surrogates
+from tauzero.benchmarks import Column, Table, write_store
 from tauzero.benchmarks._suitezero_names import TABLES, tables_of
+from tauzero.cli import app
 from tauzero.spaces import BenchmarkFormatError
 
 NAMES = {
@@ -217,6 +220,28 @@ def test_times_and_accuracies_are_no_features(tmp_path: Path) -> None:
         encoders.create("proxy_scores", table.space, scores=table, columns="*_seconds")
     with pytest.raises(ValueError, match="No column of the scores fits"):
         encoders.create("proxy_scores", table.space, scores=table, columns="*accuracy")
+
+
+def test_the_command_line_takes_a_table_by_its_name(tmp_path: Path) -> None:
+    space = spaces.get("nasbench201")
+    values = (space.enumerate() == 3).sum(axis=1).astype(float)
+    column = Column("cifar10", "test_accuracy", 200, None, "percent", values)
+    write_store(
+        Table("nasbench201", space.name, (column,), "CC0-1.0", {"source": "made up"}),
+        benchmarks.data_folder() / "nasbench201.arrow",
+    )
+    _, content = document("suitezero_nasbench201", 45)
+    benchmarks.import_table("suitezero_nasbench201", written(tmp_path, content))
+    wanted = ["fit", "nasbench201", "--train", "30", "--model", "bayesian_linear", "--out", str(tmp_path / "model")]
+    proxies = ["--proxies", "suitezero_nasbench201", "--proxy-columns", "cifar10/*"]
+    result = CliRunner().invoke(app, [*wanted, *proxies])
+    assert result.exit_code == 0, result.output
+    model: Any = surrogates.load(tmp_path / "model")
+    (joined,) = model.encoders
+    assert joined.feature_names[:2] == ["cifar10/snip", "cifar10/synflow"]
+    unknown = CliRunner().invoke(app, [*wanted, "--proxies", "suitezero_nasbench101"])
+    assert unknown.exit_code != 0
+    assert "no file of scores" in unknown.output
 
 
 # -- the genuine files ------------------------------------------------------------------------
