@@ -107,7 +107,7 @@ class Benchmark:
         return next((m for m in _PREFERRED if m in there), there[0])
 
     def unit(self, dataset: str | None = None, metric: str | None = None) -> str:
-        """Unit of a metric (None: of `main_metric`): ``"percent"``, ``"seconds"``, ``"count"`` or ``"score"``."""
+        """Unit of a metric (None: of `main_metric`): percent, seconds, joules, count or score."""
         return self._columns[self._resolve(dataset, metric, None, None)].unit
 
     def metrics(self, dataset: str | None = None) -> tuple[str, ...]:

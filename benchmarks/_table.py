@@ -16,7 +16,7 @@ from tauzero import spaces
 from tauzero.benchmarks._rows import RowFinder
 from tauzero.spaces import BenchmarkFormatError, InvalidGenotypeError, SearchSpace
 
-_UNITS = ("percent", "seconds", "count", "score")
+_UNITS = ("percent", "seconds", "joules", "count", "score")
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class Column:
     run
         Number of the training run from 0; None for the mean over runs, or the only value there is.
     unit
-        ``"percent"``, ``"seconds"``, ``"count"``, or ``"score"`` for any other finite number of which more is
-        better (a structural similarity, a negative loss); the metric's name says what it is.
+        ``"percent"``, ``"seconds"``, ``"joules"``, ``"count"``, or ``"score"`` for any other finite number of which
+        more is better (a structural similarity, a negative loss); the metric's name says what it is.
     values
         ``float32``, ``float64``, ``int32`` or ``int64``, ``[rows]``; NaN where there is no value.
     description

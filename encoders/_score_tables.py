@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from tauzero.benchmarks import Benchmark
 from tauzero.benchmarks._nasbench301_naslib import cells_of_json
+from tauzero.benchmarks._store import is_store, read_store
 from tauzero.spaces import BenchmarkFormatError, Genotypes, InvalidGenotypeError, SearchSpace
 
 if TYPE_CHECKING:
@@ -81,7 +83,10 @@ class ScoreTable:
 def _open(space: SearchSpace, scores: Scores) -> tuple[list[str], Callable[[str], Any], Callable[[str], bool]]:
     """Column names in order, a function that reads one, and one that tells whether it holds numbers."""
     if isinstance(scores, str | os.PathLike):
-        return _open_file(space, Path(scores))
+        path = Path(scores)
+        return _open_benchmark(space, Benchmark(read_store(path))) if is_store(path) else _open_file(space, path)
+    if isinstance(scores, Benchmark):
+        return _open_benchmark(space, scores)
     if isinstance(scores, Mapping):
         content = {str(name): np.asarray(column) for name, column in scores.items()}
     elif hasattr(scores, "columns") and hasattr(scores, "to_numpy"):
@@ -92,6 +97,32 @@ def _open(space: SearchSpace, scores: Scores) -> tuple[list[str], Callable[[str]
             f"Got {type(scores).__name__}."
         )
     return list(content), content.__getitem__, lambda name: content[name].dtype.kind in "iuf"
+
+
+def _open_benchmark(
+    space: SearchSpace, table: Benchmark
+) -> tuple[list[str], Callable[[str], Any], Callable[[str], bool]]:
+    """Scores and counts of a table that need no training, named ``DATASET/METRIC``; its times are none."""
+    if table.space.name != space.name:
+        raise BenchmarkFormatError(f"{table!r} holds scores of the space {table.space.name!r}, not of {space.name!r}.")
+    names = {
+        f"{dataset}/{metric}": (dataset, metric)
+        for dataset in table.datasets
+        for metric in table.metrics(dataset)
+        if table.unit(dataset, metric) in {"score", "count"} and not table.epochs(dataset, metric)
+    }
+    columns = {name: table.table(*key) for name, key in names.items()}
+    there = np.zeros(len(table.architectures), dtype=np.bool_)  # in a table of a part of the space the others are NaN
+    for column in columns.values():
+        there |= ~np.isnan(column)
+    rows = table.architectures[there]
+
+    def load(name: str) -> Any:
+        operation = re.fullmatch(r"op(\d+)", name)
+        return rows[:, int(operation[1])] if operation else columns[name][there]
+
+    keys = [f"op{k}" for k in range(space.length)]
+    return [*keys, *names], load, lambda name: name in names
 
 
 def _of_series(series: Any) -> npt.NDArray[Any]:

@@ -21,8 +21,10 @@ from tauzero.spaces import Genotypes, SearchSpace
 if TYPE_CHECKING:
     import pandas as pd
 
-#: A Parquet file (or a folder that ``tauzero score --out`` wrote), a data frame, or columns by name.
-Scores: TypeAlias = "str | os.PathLike[str] | pd.DataFrame | Mapping[str, Any]"
+    from tauzero.benchmarks import Benchmark
+
+#: A Parquet file (or a folder that ``tauzero score --out`` wrote), a benchmark, a data frame, or columns by name.
+Scores: TypeAlias = "str | os.PathLike[str] | Benchmark | pd.DataFrame | Mapping[str, Any]"
 
 _RARE = 1e-3  # a pattern of missing scores gets an indicator if more than this share of the networks has it
 
@@ -35,11 +37,13 @@ class ProxyScores(Encoder):
     space
         A search space or its name.
     scores
-        The scores: a Parquet file, a folder of ``tauzero score --out``, a pandas DataFrame or a mapping from
-        column names to values. The architectures stand in the first of these that is there: ``arch`` (strings
-        that ``space.from_string`` reads), ``op0``, ``op1``, … (genotype columns), ``normal`` and ``reduce``
-        (cells of `darts` as JSON), or ``index``, which is always **this library's** ``space.index``: a file whose
-        ``index`` counts something else (rows of another file, ranks of a hash) must bring ``arch`` instead.
+        The scores: a Parquet file, a folder of ``tauzero score --out``, a benchmark or its ``.arrow`` file (such as
+        ``tauzero.benchmarks.load("suitezero_nasbench201")``; columns are named ``DATASET/METRIC``), a pandas
+        DataFrame or a mapping from column names to values. In the last ones and in Parquet the architectures stand
+        in the first of these that is there: ``arch`` (strings that ``space.from_string`` reads), ``op0``, ``op1``, …
+        (genotype columns), ``normal`` and ``reduce`` (cells of `darts` as JSON), or ``index``, which is always
+        **this library's** ``space.index``: a file whose ``index`` counts something else (rows of another file, ranks
+        of a hash) must bring ``arch`` instead.
     columns
         Names or glob patterns (``"nbsz_*_c10"``) of the proxies, in the order of the table; None for all numeric
         columns. Patterns and None pass over what networks were trained for (names with ``accuracy``, ``val``,

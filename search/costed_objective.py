@@ -33,7 +33,9 @@ class WithCosts(Objective):
         Names of costs, or a mapping from names to functions of genotypes, arrays ``float64[size]`` with a number for
         each architecture in the order of the space (latencies that were measured elsewhere: ``{"latency": column}``),
         or known names. ``"params"`` (trainable parameters) and ``"flops"`` (multiply-adds of one image, counted once)
-        are known for every space with networks, in closed form; other names are metrics of the objective's table.
+        are known for every space with networks, in closed form; ``"TABLE:METRIC"`` is a metric of another table that
+        `tauzero.benchmarks.load` finds, such as ``"hwnasbench201:pixel3_latency"``, on the objective's data set
+        where that table has it; other names are metrics of the objective's table.
     dataset
         Data set that networks are counted for (`tauzero.networks.count_flops`); by default that of the
         objective's table where it is known, else the benchmark's.
@@ -116,5 +118,29 @@ class WithCosts(Objective):
             return lambda rows: counted(self.space, rows, shape, **self.options)
         if table is not None and name in table.metrics(dataset):
             return lambda rows: table.query(rows, dataset=dataset, metric=name)
+        if ":" in name:
+            return self._of_table(name, dataset)
         known_names = [*_COUNTED, *(table.metrics(dataset) if table is not None else ())]
         raise unknown_name("cost", name, known_names)
+
+    def _of_table(self, name: str, dataset: str | None) -> Cost:
+        """The function of a metric of another table, ``TABLE:METRIC``."""
+        from tauzero import benchmarks
+
+        source, _, metric = name.partition(":")
+        other = benchmarks.load(source)
+        if other.space.name != self.space.name:
+            raise ValueError(
+                f"The cost {name!r} of WithCosts must be of a table over {self.space.name}. Got one over "
+                f"{other.space.name}."
+            )
+        on = dataset if dataset in other.datasets else other.datasets[0]
+        if metric not in other.metrics(on):
+            raise unknown_name("cost", name, [f"{source}:{known}" for known in other.metrics(on)])
+        missing = int(np.isnan(other.table(on, metric)).sum())
+        if missing:
+            raise ValueError(
+                f"The cost {name!r} of WithCosts must be known of every architecture. {on}/{metric} of {source!r} "
+                f"lacks {missing} of {len(other.architectures)}: choose another, or pass an array."
+            )
+        return lambda rows: other.query(rows, dataset=on, metric=metric)

@@ -100,7 +100,8 @@ def search(
         typer.Option("--option", metavar="NAME=VALUE", help="Shape of the networks, as channels=8; may be repeated."),
     ] = None,
     costs: Annotated[
-        list[str] | None, typer.Option("--costs", help="Weigh accuracy against these (a,b), such as params,flops.")
+        list[str] | None,
+        typer.Option("--costs", help="Weigh accuracy against these (a,b): params, flops, TABLE:METRIC."),
     ] = None,
     front: Annotated[
         int, typer.Option("--front", min=2, help="Most architectures of the front of --costs that are listed.")

@@ -34,6 +34,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar, cast
 
 import typer
@@ -197,14 +198,16 @@ def split_names(values: Iterable[str]) -> list[str]:
 
 
 def proxy_encoders(space: Any, file: str | None, columns: list[str] | None) -> list[Any]:
-    """Encoders of the options ``--proxies`` and ``--proxy-columns``, none without a file."""
+    """Encoders of the options ``--proxies`` (a file, or a table of the data folder) and ``--proxy-columns``."""
     if file is None:
         if columns:
             fail("--proxy-columns needs --proxies FILE.")
         return []
-    from tauzero import encoders
+    from tauzero import benchmarks, encoders
 
-    return [encoders.create("proxy_scores", space, scores=file, columns=split_names(columns or []) or None)]
+    table = file in benchmarks.available() and not Path(file).exists()
+    scores: Any = benchmarks.load(file) if table else file
+    return [encoders.create("proxy_scores", space, scores=scores, columns=split_names(columns or []) or None)]
 
 
 class SpreadCommand(TyperCommand):
