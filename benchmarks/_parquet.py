@@ -16,6 +16,9 @@ from tauzero.spaces import BenchmarkFormatError
 
 _MAGIC = b"PAR1"
 
+#: Above the number of rows of every table that is read; run-length coding puts billions into a kilobyte.
+_MAX_ROWS = 10_000_000
+
 
 def schema_names(path: Path) -> frozenset[str]:
     """Names of the columns of a Parquet file; empty if it is none.
@@ -35,7 +38,7 @@ def schema_names(path: Path) -> frozenset[str]:
 
     try:
         return frozenset(pq.read_schema(path).names)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise _damaged(path, error) from error
 
 
@@ -60,9 +63,12 @@ def read_columns(path: Path, names: list[str]) -> dict[str, npt.NDArray[Any]]:
     if missing:
         raise BenchmarkFormatError(f"'{path}' lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}.")
     try:
+        rows = pq.read_metadata(path).num_rows
+        if rows > _MAX_ROWS:
+            raise BenchmarkFormatError(f"'{path}' says that it has {rows} rows: more than {_MAX_ROWS} are not read.")
         table = pq.read_table(path, columns=names)
         arrays = {name: np.ascontiguousarray(table[name].to_numpy()) for name in names}
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError, MemoryError) as error:
         raise _damaged(path, error) from error
     if not table.num_rows:
         raise BenchmarkFormatError(f"'{path}' has no rows.")
