@@ -69,8 +69,8 @@ def _damaged(source: Path, kind: str, error: Exception) -> BenchmarkFormatError:
     if isinstance(error, MemoryError):
         reason = "it asks for more memory than there is"
     else:
-        reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no message'}"
+        reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
     return BenchmarkFormatError(
-        f"'{source}' was recognised as {kind} and cannot be read ({reason}): it is damaged, or made by another program. "
+        f"'{source}' was taken for {kind} and cannot be read ({reason}): it is damaged, or made by another program. "
         "Get the file again."
     )

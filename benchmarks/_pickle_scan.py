@@ -40,7 +40,7 @@ _LINES |= {ord("c"): 2, ord("i"): 2}
 _COUNTED = {ord("U"): 1, ord("C"): 1, 0x8C: 1, 0x8A: 1, ord("T"): 4, ord("X"): 4, ord("B"): 4, 0x8B: 4}
 _COUNTED |= {0x8D: 8, 0x8E: 8, 0x96: 8}
 _CONTAINERS = (b"]", b"}", b")", b"\x8f", b"l", b"d", b"t", b"\x81", b"\x85", b"\x86", b"\x87", b"\x91", b"R")
-_STOP, _LONG_BINPUT, _PUT = ord("."), ord("r"), ord("p")
+_LONG_BINPUT, _PUT = ord("r"), ord("p")
 
 
 def refusal(data: bytes, max_containers: int = MAX_CONTAINERS) -> str | None:
@@ -55,38 +55,44 @@ def refusal(data: bytes, max_containers: int = MAX_CONTAINERS) -> str | None:
     """
     if len(data) > max_containers and sum(data.count(code) for code in _CONTAINERS) > max_containers:
         return f"it may make more than {max_containers} containers"
-    place, end = 0, len(data)
-    while place < end:
+    place = 0
+    while place < len(data):
         run = _RUN.match(data, place)
-        if run is not None:
-            place = run.end()
-            if place >= end:
-                return None
-        code = data[place]
-        place += 1
-        if code == _STOP:
-            return None
-        if code in _COUNTED:
-            width = _COUNTED[code]
-            length = int.from_bytes(data[place : place + width], "little")
-            place += width + length
-            if place > end:
-                return f"it announces {length} bytes where {max(0, end - (place - length))} are left"
-        elif code == _LONG_BINPUT:
-            number = int.from_bytes(data[place : place + 4], "little")
-            place += 4
-            if number > max(_SAFE_MEMO, end):
-                return f"it stores an object under the number {number}"
-        elif code == _PUT:
-            line = data.find(b"\n", place)
-            text = data[place : line if line >= 0 else end]
-            if len(text) > 10 or (text.strip().isdigit() and int(text) > max(_SAFE_MEMO, end)):
-                return f"it stores an object under the number {text[:20]!r}"
-            place = line + 1 if line >= 0 else end
-        elif code in _LINES:
-            for _ in range(_LINES[code]):
-                line = data.find(b"\n", place)
-                place = line + 1 if line >= 0 else end
-        else:
-            return None  # no instruction: the unpickler stops here
+        reason, place = _look(data, place if run is None else run.end())
+        if reason:
+            return reason
     return None
+
+
+def _look(data: bytes, place: int) -> tuple[str | None, int]:
+    """What is wrong with the one instruction at a place, and where the next one is; the end if there is none."""
+    end = len(data)
+    if place == end:
+        return None, end
+    code = data[place]
+    place += 1
+    if code in _COUNTED:
+        start = place + _COUNTED[code]
+        length = int.from_bytes(data[place:start], "little")
+        reason = f"it announces {length} bytes where {max(0, end - start)} are left"
+        return (reason if start + length > end else None), start + length
+    if code == _LONG_BINPUT:
+        return _memo(int.from_bytes(data[place : place + 4], "little"), end), place + 4
+    if code == _PUT:
+        after = _after_lines(data, place, 1)
+        text = data[place:after].strip()
+        return _memo(int(text) if text.isdigit() and len(text) < 20 else end + _SAFE_MEMO, end), after
+    if code in _LINES:
+        return None, _after_lines(data, place, _LINES[code])
+    return None, end  # STOP, or no instruction: the unpickler goes no further
+
+
+def _memo(number: int, end: int) -> str | None:
+    return f"it stores an object under the number {number}" if number > max(_SAFE_MEMO, end) else None
+
+
+def _after_lines(data: bytes, place: int, lines: int) -> int:
+    for _ in range(lines):
+        found = data.find(b"\n", place)
+        place = found + 1 if found >= 0 else len(data)
+    return place

@@ -279,7 +279,7 @@ def _is_pickle(data: bytes) -> bool:
         return False
     try:
         return sum(1 for _ in pickletools.genops(data[: 2**20])) > 2
-    except Exception:
+    except (ValueError, UnicodeDecodeError, OverflowError):
         return False
 
 
@@ -384,10 +384,11 @@ class Trial:
 
         table = read_store(self.target)
         for column in table.columns:
+            column.verify()
             column.check()
-        parts = [json.dumps([[*c.key, c.unit, c.description] for c in table.columns]), *(c.values for c in table.columns)]
-        parts += [] if table.index is None else [table.index]
-        return digest(*parts, *([] if table.genotypes is None else [table.genotypes]))
+        names = json.dumps([[*c.key, c.unit, c.description] for c in table.columns])
+        more = [a for a in (table.index, table.genotypes) if a is not None]
+        return digest(names, *(c.values for c in table.columns), *more)
 
     def run(self, path: Path, content: bytes | None) -> dict[str, Any]:
         """Import with a content in the place of a file (None: without the file); say what came of it."""
@@ -402,7 +403,7 @@ class Trial:
                 outcome = self._import()
                 if outcome == "table":
                     outcome = "same" if self._content() == self.intact else "table"
-            except BaseException as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is the outcome
                 outcome = f"{type(error).__module__}.{type(error).__name__}: {error}"[:300]
             seconds, grown = time.perf_counter() - started, _peak() - before
             left = sorted(os.listdir(self.data))
@@ -424,7 +425,7 @@ class Trial:
 
 
 def _main(name: str, first: int, count: int, skip: int) -> None:
-    """Special damage where `first` is 0, then random damage of the numbers from `first`; `skip` cases are passed over."""
+    """Special damage where `first` is 0, then random damage from number `first` on; `skip` cases are passed over."""
     with tempfile.TemporaryDirectory() as folder:
         trial = Trial(name, Path(folder))
         _say({"case": "intact", "outcome": "same" if trial.intact else "refused"})
