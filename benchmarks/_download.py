@@ -181,7 +181,7 @@ def _wanted(name: str, file: str | None, url: str | None, sha256: str | None) ->
 def _known(source: Source, sha256: str | None, url: str | None = None) -> _Wanted:
     size = f" ({source.about})" if source.about else ""
     by_hand = (
-        f"Get '{source.file}'{size} by hand from {source.page} and import it: "
+        f"Get '{source.file}'{size} by hand from {source.page} ({source.content}), and import it: "
         f"`tauzero benchmarks import {source.benchmark} PATH`."
     )
     address = url or source.url

@@ -18,6 +18,7 @@ from tauzero.benchmarks._files import atomic_path, data_folder, remove_stale
 from tauzero.benchmarks._origin import origin_for
 from tauzero.benchmarks._parts import parts_of, remove_parts
 from tauzero.benchmarks._readers import benchmark_names, find_reader
+from tauzero.benchmarks._sources import sources_of
 from tauzero.benchmarks._store import is_store, read_store, write_store
 from tauzero.benchmarks._table import Table
 from tauzero.spaces import BenchmarkFormatError, MissingExtraError, Progress, unknown_name
@@ -178,4 +179,6 @@ def _how_to_get(name: str) -> str:
     where = f"There is no table of {name!r} in the data folder '{data_folder()}' ($TAUZERO_DATA). "
     if name == "nasbench201":
         return f'{where}Install it: `pip install "tauzero[nasbench201]"`; or {by_hand}.'
+    if any(source.url for source in sources_of(name)):
+        return f"{where}Download it: `tauzero benchmarks download {name}`; or {by_hand}."
     return f"{where}Please {by_hand}."

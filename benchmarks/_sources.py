@@ -166,7 +166,7 @@ SOURCES: tuple[Source, ...] = (
         "https://figshare.com/articles/dataset/nasbench301_full_data/13286105",
         "see the page",
         "logs of all trainings: unpack it and import the folder",
-        evidence="README of automl/nasbench301",
+        evidence="the README of automl/nasbench301 links the page; other projects name the file",
     ),
     Source(
         "nasbench_macro",

@@ -251,13 +251,14 @@ def _wheel(data: bytes, number: int, content: bytes, repeat: int = 1, declared: 
 
 
 Made = Callable[[], bytes]
+_SETS = (b"\x80\x04(", *[b"\x8f" * 1_000_000] * 10, b"t.")  # a pickle of 2 GB of empty sets
 
 
 def special(data: bytes, marker: Path) -> dict[str, Made]:
     """Damage of which there is one of each kind; what is large is made when it is asked for."""
     found: dict[str, Made] = {kind: (lambda content=content: content) for kind, content in foreign().items()}
     wicked = {kind: (lambda content=content: content) for kind, content in malicious(marker).items()}
-    wicked["sets"] = lambda: b"\x80\x04(" + b"\x8f" * 30_000_000 + b"t."  # 6 GB of empty sets
+    wicked["sets"] = lambda: b"".join(_SETS)
     if data[:4] == b"PK\x03\x04":
         found["zip bomb"] = lambda: _wheel(data, 0, bytes(2**20), 300)
         found["zip that declares too much"] = lambda: _wheel(data, 1, b"abc" * 411, declared=2**31 - 1)
@@ -268,6 +269,12 @@ def special(data: bytes, marker: Path) -> dict[str, Made]:
         found["bz2 bomb"] = lambda: bz2.compress(bytes(2**24)) * 256  # 4 GB in streams one after the other
         for kind, make in wicked.items():
             found[f"bz2 of {kind}"] = lambda make=make: bz2.compress(make())
+        found["bz2 of sets"] = lambda: b"".join(map(bz2.compress, _SETS))
+    elif data[:6] == b"ARROW1":
+        for version in (b"0", b"2", b"9"):
+            found[f"version {version.decode()}"] = lambda version=version: data.replace(
+                b'"version": 1', b'"version": ' + version
+            )
     elif _is_pickle(data):
         found |= wicked
     return found
@@ -346,17 +353,19 @@ class Trial:
         self.path = fixtures()[name](source)
         # The files of a folder that a damage goes into, by turns: those beyond the first few are of the same kinds.
         files = sorted(p for p in self.path.rglob("*") if p.is_file()) if self.path.is_dir() else [self.path]
-        self.contents = {p: p.read_bytes() for p in files[:4]}
+        self.contents = {p: p.read_bytes() for p in (files if len(files) <= 4 else [*files[:2], *files[-2:]])}
         self.marker = folder / "marker"
         self.data = folder / "data"
         self.data.mkdir()
         self.target = self.data / "table.arrow"
         self.intact = self._content() if self._import() == "table" else None
 
-    def cases(self) -> dict[str, tuple[Path, Made]]:
-        """All special damage of all files: name → file and content."""
-        found: dict[str, tuple[Path, Made]] = {}
+    def cases(self) -> dict[str, tuple[Path, Made | None]]:
+        """All special damage of all files: name → file and content (None: without the file)."""
+        found: dict[str, tuple[Path, Made | None]] = {}
         for path, data in self.contents.items():
+            if path != self.path:
+                found[f"{path.name}: missing"] = path, None
             for kind, make in special(data, self.marker).items():
                 found[f"{path.name}: {kind}"] = path, make
         return found
@@ -435,7 +444,7 @@ def _main(name: str, first: int, count: int, skip: int) -> None:
             number += 1
             if number > skip:
                 _say({"case": label})
-                _say({"case": label, **trial.run(path, make())})
+                _say({"case": label, **trial.run(path, make and make())})
         for k in range(first, first + count):
             number += 1
             if number > skip:

@@ -182,6 +182,39 @@ def test_more_rows_than_any_table_has(tmp_path: Path, monkeypatch: pytest.Monkey
         benchmarks.load("nasbench201", path)
 
 
+@pytest.mark.parametrize("kind", [pa.string(), pa.binary()])
+def test_a_text_that_stands_there_a_million_times(tmp_path: Path, kind: pa.DataType) -> None:
+    """Kilobytes that would become 30 GB."""
+    text = pa.DictionaryArray.from_arrays(pa.array(np.zeros(300_000, np.int32)), pa.array(["[" * 100_000], kind))
+    path = tmp_path / "cells.parquet"
+    accuracy = pa.array(np.full(300_000, 90.0))
+    pq.write_table(pa.table({"normal": text, "reduce": text, "val_accuracy": accuracy}), path, compression="zstd")
+    assert path.stat().st_size < 10_000
+    with pytest.raises(BenchmarkFormatError, match=r"'normal' of .*would hold 30000000000 bytes of text"):
+        benchmarks.load("nasbench301", path)
+
+
+def test_lists_in_a_column(tmp_path: Path) -> None:
+    path = FIXTURES["nasbench201-parquet"](tmp_path)
+    table = pq.read_table(path)
+    lists = pa.array([[1.0], [2.0], None, [3.0] * 1000, []])
+    pq.write_table(table.set_column(table.schema.get_field_index("test200_c10_mean"), "test200_c10_mean", lists), path)
+    with pytest.raises(BenchmarkFormatError, match="must hold one value in a row"):
+        benchmarks.load("nasbench201", path)
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string()), pa.binary()])
+def test_texts_of_all_types_are_read(tmp_path: Path, kind: pa.DataType) -> None:
+    path = FIXTURES["nasbench301-naslib"](tmp_path)
+    table = pq.read_table(path)
+    expected = benchmarks.load("nasbench301", path).table(metric="validation_accuracy")
+    for name in ("normal", "reduce"):
+        texts = pa.array(table[name].to_pylist(), pa.string()).cast(kind)
+        table = table.set_column(table.schema.get_field_index(name), name, texts)
+    pq.write_table(table, path)
+    np.testing.assert_array_equal(benchmarks.load("nasbench301", path).table(metric="validation_accuracy"), expected)
+
+
 def test_columns_of_another_type(tmp_path: Path) -> None:
     path = FIXTURES["nasbench201-parquet"](tmp_path)
     table = pq.read_table(path)
