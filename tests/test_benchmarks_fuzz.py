@@ -35,6 +35,7 @@ def test_every_reader_has_a_fixture() -> None:
     assert covered == {*READERS, STORE}, "each reader needs an entry in FUZZ of a tests/fixtures_*.py"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(FIXTURES))
 def test_damaged_files(name: str) -> None:
     found = fuzz(name, 0, RANDOM)
