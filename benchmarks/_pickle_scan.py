@@ -24,22 +24,24 @@ _SAFE_MEMO = 2**20
 # length, a number of the memo, or an end ('.') are looked at one by one.
 # A length and as many bytes; those that are most often met are tried first.
 _SHORT = b"|".join(b"%b.{%d}" % (re.escape(bytes([n])), n) for n in sorted(range(25), key=lambda n: abs(n - 10)))
-_RUN = re.compile(
-    rb"(?:[(012NQRabd}e\]ostu)l\x81\x85-\x89\x8f-\x94\x97\x98]"  # nothing
+_CONTAINERS = rb"]})ldtR\x8f\x81\x85-\x87\x91"
+_OTHERS = (
+    rb"[(012NQabeosu\x88\x89\x90\x92-\x94\x97\x98]"  # nothing
     rb"|[Khq\x80\x82]."  # one byte
     rb"|[G\x95].{8}"
     rb"|r..[\x00-\x0f]\x00"  # the memo, below _SAFE_MEMO
     rb"|[M\x83].."
     rb"|[Jj\x84].{4}"
     rb"|\x8c(?:" + _SHORT + rb")"  # short texts
-    rb")++",
-    re.DOTALL,
 )
+_RUN = re.compile(rb"(?:[%b]|%b)++" % (_CONTAINERS.replace(b"]", rb"\]"), _OTHERS), re.DOTALL)
+_NO_CONTAINERS = re.compile(rb"(?:%b)++" % _OTHERS, re.DOTALL)
+_ONLY_CONTAINERS = re.compile(rb"[%b]++" % _CONTAINERS.replace(b"]", rb"\]"))
 _LINES = {ord("F"): 1, ord("I"): 1, ord("L"): 1, ord("S"): 1, ord("V"): 1, ord("P"): 1, ord("g"): 1}
 _LINES |= {ord("c"): 2, ord("i"): 2}
 _COUNTED = {ord("U"): 1, ord("C"): 1, 0x8C: 1, 0x8A: 1, ord("T"): 4, ord("X"): 4, ord("B"): 4, 0x8B: 4}
 _COUNTED |= {0x8D: 8, 0x8E: 8, 0x96: 8}
-_CONTAINERS = (b"]", b"}", b")", b"\x8f", b"l", b"d", b"t", b"\x81", b"\x85", b"\x86", b"\x87", b"\x91", b"R")
+_CODES = [bytes([code]) for code in range(256) if _ONLY_CONTAINERS.match(bytes([code]))]
 _LONG_BINPUT, _PUT = ord("r"), ord("p")
 
 
@@ -51,10 +53,11 @@ def refusal(data: bytes, max_containers: int = MAX_CONTAINERS) -> str | None:
     data
         The pickle. One that is damaged in another way is passed: the unpickler stops there, too.
     max_containers
-        How many containers it may make; counted roughly, from above.
+        How many containers it may make.
     """
-    if len(data) > max_containers and sum(data.count(code) for code in _CONTAINERS) > max_containers:
-        return f"it may make more than {max_containers} containers"
+    # Bytes that look like them are quickly counted; only where there are many is it worth the while to look closer.
+    if len(data) > max_containers and sum(map(data.count, _CODES)) > max_containers and _makes(data, max_containers):
+        return f"it makes more than {max_containers} containers"
     place = 0
     while place < len(data):
         run = _RUN.match(data, place)
@@ -62,6 +65,21 @@ def refusal(data: bytes, max_containers: int = MAX_CONTAINERS) -> str | None:
         if reason:
             return reason
     return None
+
+
+def _makes(data: bytes, more_than: int) -> bool:
+    """Whether a pickle makes more than so many containers."""
+    place, count = 0, 0
+    while place < len(data) and count <= more_than:
+        found = _NO_CONTAINERS.match(data, place)
+        place = place if found is None else found.end()
+        found = _ONLY_CONTAINERS.match(data, place)
+        if found is None:
+            _, place = _look(data, place)
+        else:
+            count += found.end() - place
+            place = found.end()
+    return count > more_than
 
 
 def _look(data: bytes, place: int) -> tuple[str | None, int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import bz2
 import json
 import pickle
+import pickletools
 import random
 import zlib
 from collections import Counter, OrderedDict
@@ -168,6 +169,26 @@ def test_the_scan_reads_pickles_as_the_unpickler_does(value: object, protocol: i
 def test_containers_are_bounded() -> None:
     assert "containers" in str(_pickle_scan.refusal(b"\x80\x04(" + b"\x8f" * 1001 + b"t.", 1000))
     assert _pickle_scan.refusal(b"\x80\x04(" + b"\x8f" * 900 + b"t.", 1000) is None
+
+
+@pytest.mark.parametrize("protocol", range(6))
+@pytest.mark.parametrize("value", VALUES, ids=range(len(VALUES)))
+def test_containers_are_counted_exactly(value: object, protocol: int) -> None:
+    """Against the count of the standard library's disassembler; bytes within numbers and texts do not count."""
+    data = pickle.dumps(value, protocol)
+    made = {
+        "EMPTY_LIST", "EMPTY_DICT", "EMPTY_TUPLE", "EMPTY_SET", "LIST", "DICT", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3",
+        "REDUCE", "NEWOBJ", "FROZENSET",
+    }  # fmt: skip
+    count = sum(code.name in made for code, _, _ in pickletools.genops(data))
+    assert not _pickle_scan._makes(data, count)
+    assert count == 0 or _pickle_scan._makes(data, count - 1)
+
+
+def test_numbers_that_look_like_containers() -> None:
+    data = pickle.dumps([float(k) * 1.1e7 for k in range(20_000)] + ["]})]" * 2000])
+    assert data.count(b"]") > 3000
+    assert _pickle_scan.refusal(data, 3000) is None
 
 
 # -- what Parquet can announce, and the net beneath the readers -------------------------------
