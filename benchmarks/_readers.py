@@ -20,6 +20,7 @@ from tauzero.benchmarks import (
     _suitezero,
     _transnas_parquet,
 )
+from tauzero.benchmarks._damage import reading
 from tauzero.benchmarks._parts import Parts
 from tauzero.benchmarks._table import Table
 from tauzero.spaces import BenchmarkFormatError, Progress
@@ -153,7 +154,11 @@ def find_reader(name: str, path: Path) -> tuple[str, Reader]:
     BenchmarkFormatError
         If no reader recognises the path, or only one of another benchmark.
     """
-    fitting = {kind: reader for kind, reader in READERS.items() if reader.recognises(path)}
+    fitting: dict[str, Reader] = {}
+    for kind, reader in READERS.items():
+        with reading(path, kind):
+            if reader.recognises(path):
+                fitting[kind] = reader
     for kind, reader in fitting.items():
         if reader.benchmark == name:
             return kind, reader

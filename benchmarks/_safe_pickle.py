@@ -19,6 +19,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from tauzero.benchmarks._pickle_scan import refusal
 from tauzero.spaces import BenchmarkFormatError
 
 #: Files above this size (bytes) are refused before they are read.
@@ -153,6 +154,10 @@ def loads(data: bytes, source: str, *, inert: Mapping[tuple[str, str], type] | N
     """
     if len(data) > MAX_BYTES:
         raise _too_large(source, len(data))
+    if reason := refusal(data):
+        raise BenchmarkFormatError(
+            f"'{source}' is damaged or not safe to read: {reason}. Get the file again from its official source."
+        )
 
     def read() -> Any:
         unpickler = _Unpickler(io.BytesIO(data))

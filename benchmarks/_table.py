@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["Column", "Table", "in_index_order", "mean_over_runs"]
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +41,9 @@ class Column:
         ``float32``, ``float64``, ``int32`` or ``int64``, ``[rows]``; NaN where there is no value.
     description
         One sentence for people: where the figure comes from.
+    checksum
+        CRC-32 of the values as they stand in the store that they are mapped from; None in memory, and for stores
+        of older versions.
     """
 
     dataset: str
@@ -49,6 +53,7 @@ class Column:
     unit: str
     values: npt.NDArray[Any] = field(repr=False)
     description: str = ""
+    checksum: int | None = field(default=None, repr=False, compare=False)
 
     @property
     def key(self) -> tuple[str, str, int | None, int | None]:
@@ -61,6 +66,20 @@ class Column:
         if self.epoch is None:
             return f"{self.dataset}/{self.metric}"
         return f"{self.dataset}/{self.metric}/{self.epoch}/{'mean' if self.run is None else f'run{self.run}'}"
+
+    def verify(self) -> None:
+        """Check that the values are those that were written, where there is a checksum.
+
+        Raises
+        ------
+        BenchmarkFormatError
+            If they are not; a value that is merely another one is found by nothing else.
+        """
+        if self.checksum is not None and zlib.crc32(self.values.data) != self.checksum:
+            raise BenchmarkFormatError(
+                f"Column {self.name!r} is damaged: its values are not those that were written (CRC-32). Import the "
+                "table again: `tauzero benchmarks import NAME PATH`."
+            )
 
     def check(self) -> None:
         """Check that all values are possible in their unit.

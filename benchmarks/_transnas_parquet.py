@@ -37,7 +37,7 @@ def _fits(names: frozenset[str]) -> bool:
 def _is_macro(path: Path) -> bool:
     """Whether the codes are those of modules: none of the first four is 0, which every table of cells has."""
     raw = read_columns(path, _OPS[:_MODULES])
-    return all(int(values.min()) > 0 for values in raw.values())
+    return all(values.dtype.kind in "iu" and bool((values > 0).all()) for values in raw.values())
 
 
 def _find(path: Path, macro: bool) -> Path | None:

@@ -141,6 +141,8 @@ def _info_table(title: str, facts: dict[str, Any]) -> Any:
     provenance = dict(facts["provenance"])
     if "files" in provenance:
         provenance["files"] = ", ".join(str(entry["name"]) for entry in provenance["files"])
+    if "download" in provenance:
+        provenance["download"] = f"{provenance['download']['url']} (checksum: {provenance['download']['checked']})"
     rows.append(["provenance", "\n".join(f"{key}: {value}" for key, value in provenance.items())])
     rows.append(["file", f"{facts['path']} ({(facts['bytes'] or 0) / 1e6:.1f} MB)" if facts["path"] else "in memory"])
     return make_table(title, ["property", "value"], [[key, str(value)] for key, value in rows])

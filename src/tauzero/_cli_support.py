@@ -131,7 +131,7 @@ def _cell(value: Any) -> tuple[str, bool]:
 
 
 @contextmanager
-def progress_bar(description: str, *, resumes: bool = False) -> Iterator[Progress | None]:
+def progress_bar(description: str, *, resumes: bool = False, unit: str = "steps") -> Iterator[Progress | None]:
     """Show a progress bar with the remaining time on a terminal (stderr); yields None, which means silence, elsewhere.
 
     Parameters
@@ -140,6 +140,8 @@ def progress_bar(description: str, *, resumes: bool = False) -> Iterator[Progres
         What is being done.
     resumes
         Whether the first call tells how much was found finished; the bar says so.
+    unit
+        ``"bytes"`` shows megabytes and the speed.
     """
     if not sys.stderr.isatty():
         yield None
@@ -147,17 +149,23 @@ def progress_bar(description: str, *, resumes: bool = False) -> Iterator[Progres
     from rich.console import Console
     from rich.progress import (
         BarColumn,
+        DownloadColumn,
         MofNCompleteColumn,
+        ProgressColumn,
         TextColumn,
         TimeElapsedColumn,
         TimeRemainingColumn,
+        TransferSpeedColumn,
     )
     from rich.progress import Progress as Bar
 
+    counted: tuple[ProgressColumn, ...] = (MofNCompleteColumn(),)
+    if unit == "bytes":
+        counted = (DownloadColumn(), TransferSpeedColumn())
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
+        *counted,
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )

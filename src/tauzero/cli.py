@@ -12,6 +12,7 @@ import typer
 
 from tauzero import __version__
 from tauzero._cli_benchmarks import benchmarks
+from tauzero._cli_benchmarks_download import check, download
 from tauzero._cli_demo import demo
 from tauzero._cli_evaluate import evaluate
 from tauzero._cli_models import fit, predict
@@ -52,6 +53,8 @@ def root(
 
 app.command()(demo)
 app.command()(spaces)
+benchmarks.command()(download)
+benchmarks.command()(check)
 app.add_typer(benchmarks, name="benchmarks")
 app.command()(fit)
 app.command()(predict)
