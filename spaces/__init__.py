@@ -14,11 +14,14 @@ __all__ = [
     "CellGraphs",
     "Genotypes",
     "InvalidGenotypeError",
+    "LayerChain",
     "MissingExtraError",
     "NASBench101",
     "NASBench101X",
     "NASBench201",
     "NASBench201X",
+    "NASBenchGraph",
+    "NASBenchMacro",
     "NATSBenchSize",
     "NotEnumerableError",
     "Progress",
@@ -51,10 +54,13 @@ from tauzero.spaces.errors import (
     UnknownNameError,
     unknown_name,
 )
+from tauzero.spaces.layer_chain import LayerChain
 from tauzero.spaces.nasbench101 import NASBench101
 from tauzero.spaces.nasbench101x import NASBench101X
 from tauzero.spaces.nasbench201 import NASBench201
 from tauzero.spaces.nasbench201x import NASBench201X
+from tauzero.spaces.nasbench_graph import NASBenchGraph
+from tauzero.spaces.nasbench_macro import NASBenchMacro
 from tauzero.spaces.natsbench_size import NATSBenchSize
 from tauzero.spaces.transnas_macro import TransNASMacro
 from tauzero.spaces.transnas_micro import TransNASMicro

@@ -16,6 +16,8 @@ from tauzero.spaces.nasbench101 import NASBench101
 from tauzero.spaces.nasbench101x import NASBench101X
 from tauzero.spaces.nasbench201 import NASBench201
 from tauzero.spaces.nasbench201x import NASBench201X
+from tauzero.spaces.nasbench_graph import NASBenchGraph
+from tauzero.spaces.nasbench_macro import NASBenchMacro
 from tauzero.spaces.natsbench_size import NATSBenchSize
 from tauzero.spaces.transnas_macro import TransNASMacro
 from tauzero.spaces.transnas_micro import TransNASMicro
@@ -26,6 +28,8 @@ _SPACES: dict[str, type[SearchSpace]] = {
     "nasbench101x": NASBench101X,
     NASBench201.name: NASBench201,
     "nasbench201x": NASBench201X,
+    NASBenchGraph.name: NASBenchGraph,
+    NASBenchMacro.name: NASBenchMacro,
     NATSBenchSize.name: NATSBenchSize,
     TransNASMacro.name: TransNASMacro,
     TransNASMicro.name: TransNASMicro,
