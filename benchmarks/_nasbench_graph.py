@@ -41,14 +41,19 @@ def space_of() -> NASBenchGraph:
 
 def columns_of(dataset: str, results: Results) -> list[Column]:
     """Columns of a data set: accuracies in percent, latency in seconds, parameters."""
-    measured = "the package's 'performance' (ogbn-proteins' own metric is ROC-AUC)" if dataset == "proteins" else "accuracy"
-    shares = {"validation_accuracy": results.validation, "test_accuracy": results.test}
-    columns = [
-        Column(dataset, metric, None, None, "percent", (100 * values).astype(np.float32), f"{measured}; {_RUNS}")
-        for metric, values in shares.items()
+    measured = "accuracy"
+    if dataset == "proteins":
+        measured = "the package's 'performance' (the metric of ogbn-proteins is ROC-AUC)"
+    with np.errstate(over="ignore"):  # what does not fit is refused as infinite, like any other impossible value
+        validation, test, latency = (
+            values.astype(np.float32) for values in (100 * results.validation, 100 * results.test, results.latency)
+        )
+        parameters = np.rint(1e6 * results.parameters)  # NaN where there is no value, so no integers
+    return [
+        Column(dataset, "validation_accuracy", None, None, "percent", validation, f"{measured}; {_RUNS}"),
+        Column(dataset, "test_accuracy", None, None, "percent", test, f"{measured}; {_RUNS}"),
+        Column(dataset, "latency_seconds", None, None, "seconds", latency, "as published"),
+        Column(
+            dataset, "parameters", None, None, "count", parameters, "as published, in the data set's shape; rounded"
+        ),
     ]
-    seconds = results.latency.astype(np.float32)
-    columns.append(Column(dataset, "latency_seconds", None, None, "seconds", seconds, "as published"))
-    parameters = np.rint(1e6 * results.parameters)  # NaN where there is no value, so no integers
-    columns.append(Column(dataset, "parameters", None, None, "count", parameters, "as published, in the data set's shape"))
-    return columns

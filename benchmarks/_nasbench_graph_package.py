@@ -25,7 +25,16 @@ _FIELDS = ("valid_perf", "perf", "latency", "para")
 _MAX_BYTES: Final = 16 * 2**20  # of one data set; published are two million
 _HEAD = 4_096  # bytes of a pickle among which the first field's name is
 # What zipfile and zlib raise for damaged, encrypted or strangely compressed archives, besides BadZipFile.
-_ZIP_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, KeyError, NotImplementedError, OSError, RuntimeError, ValueError)
+_ZIP_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    KeyError,
+    NotImplementedError,
+    OSError,
+    RuntimeError,
+    ValueError,
+)
 
 
 def recognises(path: Path) -> bool:
@@ -87,8 +96,8 @@ def _contents(path: Path) -> dict[str, bytes]:
 def _refuse_large(path: Path, dataset: str, size: int) -> None:
     if size > _MAX_BYTES:
         raise BenchmarkFormatError(
-            f"'{path}': {dataset}{_SUFFIX} is too large: {size} bytes, the limit is {_MAX_BYTES}. The complete files with "
-            "every epoch are not read."
+            f"'{path}': {dataset}{_SUFFIX} is too large: {size} bytes, the limit is {_MAX_BYTES}. The complete "
+            "files, with every epoch, are not read."
         )
 
 

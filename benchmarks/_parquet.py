@@ -35,7 +35,7 @@ def schema_names(path: Path) -> frozenset[str]:
 
     try:
         return frozenset(pq.read_schema(path).names)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # a damaged name is no UTF-8
         raise _damaged(path, error) from error
 
 
@@ -62,7 +62,7 @@ def read_columns(path: Path, names: list[str]) -> dict[str, npt.NDArray[Any]]:
     try:
         table = pq.read_table(path, columns=names)
         arrays = {name: np.ascontiguousarray(table[name].to_numpy()) for name in names}
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # a damaged name is no UTF-8
         raise _damaged(path, error) from error
     if not table.num_rows:
         raise BenchmarkFormatError(f"'{path}' has no rows.")

@@ -42,8 +42,9 @@ class _Downsample(nn.Module):
 class _InvertedResidual(nn.Module):
     """Expansion 1×1, depthwise convolution, projection 1×1; with a shortcut where the shape stays."""
 
-    def __init__(self, c_in: int, c_out: int, stride: int, kernel: int, expansion: int, batch_norm: bool) -> None:
+    def __init__(self, c_in: int, c_out: int, stride: int, code: int, batch_norm: bool) -> None:
         super().__init__()
+        kernel, expansion = _BLOCKS[code]
         hidden = expansion * c_in
         self.conv = nn.Sequential(
             nn.Conv2d(c_in, hidden, 1, stride=1, padding=0, bias=False),
@@ -115,8 +116,7 @@ class NASBenchMacroNetwork(CellNetwork):
 def _layer(code: int, c_in: int, c_out: int, stride: int, batch_norm: bool) -> nn.Module:
     if code == _IDENTITY:
         return nn.Identity() if stride == 1 else _Downsample(c_in, c_out, batch_norm)
-    kernel, expansion = _BLOCKS[code]
-    return _InvertedResidual(c_in, c_out, stride, kernel, expansion, batch_norm)
+    return _InvertedResidual(c_in, c_out, stride, code, batch_norm)
 
 
 def _space() -> spaces.NASBenchMacro:

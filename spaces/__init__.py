@@ -35,6 +35,7 @@ __all__ = [
     "get",
     "names",
     "operation_code",
+    "register",
     "unknown_name",
 ]
 
@@ -42,7 +43,7 @@ from tauzero.spaces._graphs import CellGraphs
 from tauzero.spaces._operations import OPERATIONS, STRUCTURE, operation_code
 from tauzero.spaces._progress import Progress
 from tauzero.spaces._random import Seed, as_generator
-from tauzero.spaces._registry import get, names
+from tauzero.spaces._registry import get, names, register
 from tauzero.spaces.base import Genotypes, SearchSpace
 from tauzero.spaces.darts import DARTS
 from tauzero.spaces.errors import (

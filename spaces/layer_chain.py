@@ -52,7 +52,8 @@ class LayerChain(SearchSpace):
         super().__init_subclass__(**kwargs)
         if "layers" not in cls.__dict__:
             return
-        for k, choices in enumerate(cls.layers):
+        given: Any = cls.layers  # a subclass may say anything
+        for k, choices in enumerate(given):
             if isinstance(choices, str) or not 2 <= len(choices) <= 127 or len(set(choices)) < len(choices):
                 raise ValueError(
                     f"Layer {k} of the search space {cls.__name__} must be a tuple of 2 to 127 different operations. "
@@ -154,7 +155,8 @@ class LayerChain(SearchSpace):
             for k, (name, choices) in enumerate(zip(names, self.layers, strict=True)):
                 if name not in choices:
                     raise InvalidGenotypeError(
-                        f"String {i} is no chain of {self.name}: layer {k} is one of {', '.join(choices)}. Got {name!r}."
+                        f"String {i} is no chain of {self.name}: layer {k} is one of {', '.join(choices)}. "
+                        f"Got {name!r}."
                     )
                 rows[i, k] = choices.index(name)
         return self.validate(rows)

@@ -6,9 +6,9 @@ __all__ = ["LINKS", "NASBenchGraph"]
 
 import ast
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -121,7 +121,7 @@ class NASBenchGraph(SearchSpace):
         return rows
 
     def enumerate(self) -> Genotypes:
-        """All 26,206 networks in canonical form, by ascending number of the authors', ``int8[26206, 5]`` (read-only)."""
+        """All 26,206 networks in canonical form, by ascending authors' number, ``int8[26206, 5]`` (read-only)."""
         return self._all
 
     def index(self, genotypes: npt.ArrayLike) -> npt.NDArray[np.int64]:
@@ -186,7 +186,7 @@ class NASBenchGraph(SearchSpace):
         for i, text in enumerate(given):
             try:
                 if text.strip().isdecimal():
-                    rows[i] = self.from_hash([int(text)])[0]
+                    rows[i] = self.from_hash([int(text.strip()[:9])])[0]  # longer ones have too many digits anyway
                     continue
                 parents, ops = _arch(text.strip())
                 form, source = next(_forms(parents, tuple(range(_NODES))))
@@ -194,7 +194,7 @@ class NASBenchGraph(SearchSpace):
                 self.validate(rows[i][None])
             except (SyntaxError, TypeError, ValueError, OverflowError, RecursionError, MemoryError) as error:
                 raise InvalidGenotypeError(
-                    f"String {i} is no network of NAS-Bench-Graph ({error}). {_FORM}. Got {text!r}."
+                    f"String {i} is no network of NAS-Bench-Graph ({error}). {_FORM}. Got {text[:200]!r}."
                 ) from error
         return rows
 
@@ -265,7 +265,7 @@ def _without_idle_skips(parents: tuple[int, ...], mask: int) -> tuple[tuple[int,
     return found, tuple(node - 1 for node in order)
 
 
-def _forms(parents: tuple[int, ...], nodes: tuple[int, ...]) -> Any:
+def _forms(parents: tuple[int, ...], nodes: tuple[int, ...]) -> Iterator[_Placed]:
     """Yield every way to number the nodes of a wiring such that it is one of `LINKS`, as `_Placed`."""
     for order in itertools.permutations(range(_NODES)):  # order[k]: the node that comes to place k
         place = {0: 0} | {node + 1: k for k, node in enumerate(order, 1)}

@@ -240,7 +240,9 @@ def plain_graphs(space: SearchSpace, row: np.ndarray) -> dict[str, nx.DiGraph]:
         return {"@normal": plain_darts_cell(row[:16]), "@reduce": plain_darts_cell(row[16:])}
     if space.name == "nasbench_macro":
         # The identity is a convolution 1×1 where the image is halved.
-        graph.add_nodes_from((k, {"op": "conv_1x1" if op == 0 and k in (0, 2, 5) else names[op]}) for k, op in enumerate(row))
+        graph.add_nodes_from(
+            (k, {"op": "conv_1x1" if op == 0 and k in (0, 2, 5) else names[op]}) for k, op in enumerate(row)
+        )
         nx.add_path(graph, ["input", *range(8), "output"])
         return {"": graph}
     if space.name == "nasbench_graph":
