@@ -96,8 +96,8 @@ class NASBenchMacroNetwork(CellNetwork):
         self.classifier = nn.Linear(HEAD, num_classes)
 
     def blocks(self) -> list[nn.Module]:
-        """The eight layers."""
-        return list(self.layers)
+        """The layers that are there: an identity that leaves the shape as it is would return its input itself."""
+        return [layer for layer in self.layers if not isinstance(layer, nn.Identity)]
 
     def feature_map(self, images: Tensor) -> Tensor:
         """Output of the last convolution, batch norm and ReLU, ``[b, 1280, H/8, W/8]`` for images ``[b, 3, H, W]``."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tauzero import networks, spaces
+from tauzero import networks, proxies, spaces
 from tauzero.spaces import InvalidGenotypeError, LayerChain, NASBenchMacro, NotEnumerableError, UnknownNameError
 
 SPACE = spaces.get("nasbench_macro")
@@ -136,9 +136,21 @@ def test_published_shape() -> None:
         block.register_forward_hook(lambda module, inputs, output: seen.append(tuple(output.shape[1:])))
     x = images(16).float()
     assert network(x).shape == (2, 10)
-    assert seen == [(64, 8, 8)] * 2 + [(128, 4, 4)] * 3 + [(256, 2, 2)] * 3
+    assert seen == [(64, 8, 8), *[(128, 4, 4)] * 2, *[(256, 2, 2)] * 3]  # two of the eight layers are no block
     assert network.feature_map(x).shape == (2, 1280, 2, 2)
     assert network.features(x).shape == (2, 1280)
+
+
+def test_proxies_are_those_of_the_layers_that_are_there() -> None:
+    """Equal networks have equal scores, and identities none of their own."""
+    rows = SPACE.from_string(["10220102", "10220120", "22222222"])
+    names = ["synflow", "nwot", "az_trainability", "az_progressivity", "depth", "params"]
+    quick = {"batch": "digits", "batch_size": 8, "image_size": 16, "device": "cpu", "channels": 4}
+    scores = proxies.score(SPACE, rows, names, seed=0, **quick)
+    assert np.isfinite(scores[names].to_numpy()).all()
+    assert (scores["az_trainability"] > -100).all()  # an identity would have a million
+    np.testing.assert_array_equal(scores[names].iloc[0], scores[names].iloc[1])
+    assert scores["depth"].tolist() == [18.0, 18.0, 27.0]
 
 
 def test_all_modules_are_called_once_and_have_gradients() -> None:
