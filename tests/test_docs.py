@@ -82,7 +82,7 @@ def test_a_space_of_one_s_own_is_a_short_file() -> None:
 
 def test_spaces_page_lists_every_space() -> None:
     text = (ROOT / "docs" / "spaces.md").read_text(encoding="utf-8")
-    rows = {name: size for name, size in re.findall(r"^\| `(\w+)` \| \d+ \| ([\d,·¹⁸.]+) \|", text, re.MULTILINE)}
+    rows = dict(re.findall(r"^\| `(\w+)` \| \d+ \| ([\d,·¹⁸.]+) \|", text, re.MULTILINE))
     assert sorted(rows) == spaces.names()
     for name, size in rows.items():
         assert spaces.get(name).size == pytest.approx(1.08e18 if "·" in size else int(size.replace(",", "")), rel=0.01)
