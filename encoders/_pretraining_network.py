@@ -81,7 +81,7 @@ def operation_head(inputs: int) -> nn.Linear:
     So what the others are initialised with, and what is drawn after them, does not depend on what is appended.
     """
     drawn = nn.Linear(inputs, _DRAWN)
-    head = nn.utils.skip_init(nn.Linear, inputs, len(OPERATIONS))
+    head: nn.Linear = nn.utils.skip_init(nn.Linear, inputs, len(OPERATIONS))  # type: ignore[no-untyped-call]
     with torch.no_grad():
         head.weight.zero_()
         head.bias.fill_(_IMPROBABLE)
