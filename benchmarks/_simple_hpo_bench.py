@@ -44,12 +44,12 @@ def _folder(path: Path) -> Path | None:
 
 
 def _is_wheel(path: Path) -> bool:
-    if not (path.is_file() and zipfile.is_zipfile(path)):
-        return False
     try:
+        if not (path.is_file() and zipfile.is_zipfile(path)):
+            return False
         with zipfile.ZipFile(path) as wheel:
             return {f"{_INSIDE}/{name}" for name in _FILES.values()} <= set(wheel.namelist())
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, OSError, ValueError):  # its directory is damaged
+    except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError):  # a damaged archive, of whatever kind
         return False
 
 

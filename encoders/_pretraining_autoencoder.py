@@ -8,8 +8,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tauzero.encoders._pretraining_network import CellBatch, CellEncoder, Pretraining, edge_logits, mlp, pooled
-from tauzero.spaces import OPERATIONS
+from tauzero.encoders._pretraining_network import (
+    CellBatch,
+    CellEncoder,
+    Pretraining,
+    edge_logits,
+    operation_head,
+    pooled,
+)
 
 _WIDTH, _LAYERS = 64, 3
 _BETA = 0.005  # weight of the divergence (arch2vec, section 4)
@@ -31,7 +37,7 @@ class CellAutoencoder(Pretraining):
         self.encoder = CellEncoder(_WIDTH, _LAYERS)
         self.mean = nn.Linear(_WIDTH, dimension)
         self.spread = nn.Linear(_WIDTH, dimension)
-        self.operations = mlp(dimension, _WIDTH, len(OPERATIONS))
+        self.operations = nn.Sequential(nn.Linear(dimension, _WIDTH), nn.ReLU(), operation_head(_WIDTH))
         self.form = nn.Parameter(torch.randn(dimension, dimension) / dimension**0.5)
         self.offset = nn.Parameter(torch.zeros(()))
 

@@ -15,9 +15,9 @@ from tauzero.encoders._pretraining_network import (
     Pretraining,
     edge_logits,
     mlp,
+    operation_head,
     pooled,
 )
-from tauzero.spaces import OPERATIONS
 
 _WIDTH, _LAYERS = 64, 3
 _MASKED_WEIGHT = 0.25  # of the masked tasks beside the flow's, which brings more to accuracy predictors
@@ -41,7 +41,7 @@ class MaskedCells(Pretraining):
         super().__init__()
         self.encoder = CellEncoder(_WIDTH, _LAYERS)
         self.readout = nn.Linear(3 * _WIDTH, dimension)
-        self.operations = nn.Linear(_WIDTH, len(OPERATIONS))
+        self.operations = operation_head(_WIDTH)
         self.form = nn.Parameter(torch.randn(_WIDTH, _WIDTH) / _WIDTH**0.5)
         self.offset = nn.Parameter(torch.zeros(()))
         self.flow = mlp(dimension, 2 * _WIDTH, targets)

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-__all__ = ["CellBatch", "CellEncoder", "Pretraining", "batch_of", "edge_logits", "mlp", "pooled", "train"]
+__all__ = [
+    "CellBatch",
+    "CellEncoder",
+    "Pretraining",
+    "batch_of",
+    "edge_logits",
+    "mlp",
+    "operation_head",
+    "pooled",
+    "train",
+]
 
 from abc import abstractmethod
 from collections.abc import Callable
@@ -17,6 +27,7 @@ from tauzero.spaces import OPERATIONS, CellGraphs
 #: Code of a vertex whose operation is hidden; it follows those of `OPERATIONS`.
 MASKED = len(OPERATIONS)
 _VOCABULARY = 64  # codes that there is an embedding for: operations are appended, weights stay readable
+_DRAWN, _IMPROBABLE = 31, -4.0  # operations whose weights are drawn (see `operation_head`), first logit of the others
 _BATCH = 256
 _RATE = 2e-3
 
@@ -62,6 +73,20 @@ def batch_of(graphs: CellGraphs, dtype: torch.dtype, device: torch.device) -> Ce
 def mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
     """A perceptron with one hidden layer."""
     return nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, outputs))
+
+
+def operation_head(inputs: int) -> nn.Linear:
+    """A map to a logit for each operation; those that were appended to the vocabulary start as improbable.
+
+    So what the others are initialised with, and what is drawn after them, does not depend on what is appended.
+    """
+    drawn = nn.Linear(inputs, _DRAWN)
+    head: nn.Linear = nn.utils.skip_init(nn.Linear, inputs, len(OPERATIONS))  # type: ignore[no-untyped-call]
+    with torch.no_grad():
+        head.weight.zero_()
+        head.bias.fill_(_IMPROBABLE)
+        head.weight[:_DRAWN], head.bias[:_DRAWN] = drawn.weight, drawn.bias
+    return head
 
 
 def pooled(h: Tensor, batch: CellBatch) -> Tensor:

@@ -31,6 +31,9 @@ _AREA = {
     "block_down": 9,
     "block_wide_down": 9,
     **{f"block_c{channels}": 9 for channels in range(8, 65, 8)},
+    # Layers of graph networks mix channels with weights of their own; what they add up over is no image.
+    **dict.fromkeys(("gat_conv", "gcn_conv", "gin_conv", "cheb_conv", "sage_conv", "arma_conv", "graph_conv"), 1),
+    "linear": 1,
 }
 _POOLS = {"avg_pool_3x3", "max_pool_3x3"}
 _KINDS = ("pointwise", "spatial", "pool")

@@ -14,6 +14,7 @@ __all__ = [
     "DatasetShape",
     "NASBench101Network",
     "NASBench201Network",
+    "NASBenchMacroNetwork",
     "NATSBenchSizeNetwork",
     "NetworkFamily",
     "NetworkStack",
@@ -39,4 +40,5 @@ from tauzero.networks.darts import SEARCH as DARTS_SEARCH
 from tauzero.networks.darts import DARTSNetwork
 from tauzero.networks.nasbench101 import NASBench101Network
 from tauzero.networks.nasbench201 import NASBench201Network
+from tauzero.networks.nasbench_macro import NASBenchMacroNetwork
 from tauzero.networks.natsbench_size import NATSBenchSizeNetwork

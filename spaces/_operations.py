@@ -40,6 +40,14 @@ OPERATIONS: tuple[str, ...] = (
     "block_c48",
     "block_c56",
     "block_c64",
+    "gat_conv",
+    "gcn_conv",
+    "gin_conv",
+    "cheb_conv",
+    "sage_conv",
+    "arma_conv",
+    "graph_conv",
+    "linear",
 )
 
 #: Vertices that only say how a graph hangs together: they hold no operation, and no path is named after them.

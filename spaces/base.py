@@ -70,10 +70,12 @@ class SearchSpace(ABC):
     def __repr__(self) -> str:
         return f"tauzero.spaces.get({self.name!r})"
 
-    def __reduce__(self) -> tuple[Any, tuple[str]]:
-        from tauzero.spaces import get
+    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
+        from tauzero.spaces._registry import get, restore
 
-        return get, (self.name,)
+        if type(self).__module__.partition(".")[0] == "tauzero":
+            return get, (self.name,)
+        return restore, (type(self), self.name)  # another process may not have registered it
 
     def __deepcopy__(self, memo: dict[int, object]) -> SearchSpace:
         return self

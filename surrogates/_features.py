@@ -14,7 +14,7 @@ import numpy.typing as npt
 from joblib import Parallel, delayed
 
 from tauzero.encoders import Encoder, create
-from tauzero.spaces import SearchSpace, get
+from tauzero.spaces import SearchSpace
 
 _SAMPLE = 5_000
 _UNLABELLED = 500
@@ -144,10 +144,6 @@ class FeatureMap:
 
 
 @cache
-def _of(name: str) -> FeatureMap:
-    return FeatureMap(get(name))
-
-
 def feature_map(space: SearchSpace) -> FeatureMap:
     """Return the feature map of a space without further encoders, made once per process."""
-    return _of(space.name)
+    return FeatureMap(space)

@@ -299,7 +299,7 @@ def damaged(data: bytes, number: int) -> tuple[str, bytes]:
     inside = number // len(RANDOM) % 3
     if data[:4] == b"PK\x03\x04" and inside:
         with zipfile.ZipFile(io.BytesIO(data)) as opened:
-            names = opened.namelist()
+            names = [info.filename for info in opened.infolist() if info.file_size]
             member = opened.read(names[number % len(names)])
         return f"zip of {kind}", _wheel(data, number, damage(member, rng))
     if data[:3] == b"BZh" and inside:

@@ -39,6 +39,7 @@ def accuracy(space: str | spaces.SearchSpace, genotypes: npt.ArrayLike) -> npt.N
         depth[:, v] = np.where(edges[:, :v, v], depth[:, :v] + 1, 0).max(axis=1)
     at_output = depth[np.arange(len(graphs)), graphs.num_nodes.astype(np.int64) - 1]
     helpful = ("conv_3x3", "sep_conv_3x3", "block_wide", "block_wide_down", "block_c48", "block_c56", "block_c64")
+    helpful += ("mb_conv_5x5", "gcn_conv", "sage_conv")
     strong = [spaces.operation_code(name) for name in helpful]
     convolutions = np.isin(graphs.ops, strong).sum(axis=1)
     return 80.0 + 2.0 * convolutions + 0.5 * at_output

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tauzero import networks, proxies
+from tauzero import networks, proxies, spaces
 from tauzero.proxies import _registry
+from tauzero.spaces import _registry as _space_registry
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -29,7 +30,15 @@ def test_blocks_are_found() -> None:
     ]
 
 
+@pytest.fixture
+def spaces_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a page registers is forgotten after it."""
+    monkeypatch.setattr(_space_registry, "_SPACES", dict(_space_registry._SPACES))
+    monkeypatch.setattr(_space_registry, "_INSTANCES", dict(_space_registry._INSTANCES))
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("spaces_as_before")
 @pytest.mark.parametrize("page", RUN, ids=lambda page: page.name)
 def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -63,6 +72,20 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_tutorial_and_readme_have_examples() -> None:
     assert python_blocks((ROOT / "README.md").read_text(encoding="utf-8"))
     assert len(python_blocks((ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8"))) >= 5
+
+
+def test_a_space_of_one_s_own_is_a_short_file() -> None:
+    (_, code), *_ = python_blocks((ROOT / "docs" / "own_space.md").read_text(encoding="utf-8"))
+    assert "@spaces.register" in code
+    assert code.count("\n") < 60
+
+
+def test_spaces_page_lists_every_space() -> None:
+    text = (ROOT / "docs" / "spaces.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `(\w+)` \| \d+ \| ([\d,·¹⁸.]+) \|", text, re.MULTILINE))
+    assert sorted(rows) == spaces.names()
+    for name, size in rows.items():
+        assert spaces.get(name).size == pytest.approx(1.08e18 if "·" in size else int(size.replace(",", "")), rel=0.01)
 
 
 # -- tables that name what is registered ------------------------------------------------------

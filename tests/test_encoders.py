@@ -89,6 +89,32 @@ DIMENSIONS = {
         "signal_propagation": 48,
         "union": 431,
     },
+    "nasbench_graph": {
+        "adjacency": 60,
+        "computation": 16,
+        "descriptors": 3,
+        "graph_autoencoder": 4,
+        "graph_features": 294,
+        "laplacian": 372,
+        "masked_pretraining": 4,
+        "onehot": 45,
+        "paths": 7_381,
+        "signal_propagation": 48,
+        "union": 7_675,
+    },
+    "nasbench_macro": {
+        "adjacency": 81,
+        "computation": 16,
+        "descriptors": 5,
+        "graph_autoencoder": 4,
+        "graph_features": 90,
+        "laplacian": 180,
+        "masked_pretraining": 4,
+        "onehot": 24,
+        "paths": 87_381,
+        "signal_propagation": 48,
+        "union": 87_471,
+    },
     "natsbench_size": {
         "adjacency": 69,
         "computation": 16,
@@ -154,6 +180,12 @@ OPERATIONS = {
     "nasbench101x": ("conv_3x3", "conv_1x1", "max_pool_3x3"),
     "nasbench201": (None, "skip_connect", "conv_1x1", "conv_3x3", "avg_pool_3x3"),
     "nasbench201x": (None, "skip_connect", "conv_1x1", "conv_3x3", "avg_pool_3x3"),
+    "nasbench_graph": (
+        *(f"{name}_conv" for name in ("gat", "gcn", "gin", "cheb", "sage", "arma", "graph")),
+        "linear",
+        "skip_connect",
+    ),
+    "nasbench_macro": ("skip_connect", "mb_conv_3x3", "mb_conv_5x5"),
     "natsbench_size": tuple(f"block_c{channels}" for channels in range(8, 65, 8)),
     "transnas_macro": (None, "block", "block_wide", "block_down", "block_wide_down"),
     "transnas_micro": (None, "skip_connect", "conv_1x1", "conv_3x3"),
@@ -165,6 +197,8 @@ VERTICES = {
     "nasbench101x": 8,
     "nasbench201": 8,
     "nasbench201x": 12,
+    "nasbench_graph": 6,
+    "nasbench_macro": 10,
     "natsbench_size": 7,
     "transnas_macro": 8,
     "transnas_micro": 8,
@@ -204,6 +238,21 @@ def plain_graphs(space: SearchSpace, row: np.ndarray) -> dict[str, nx.DiGraph]:
     names = OPERATIONS[space.name]
     if space.name == "darts":
         return {"@normal": plain_darts_cell(row[:16]), "@reduce": plain_darts_cell(row[16:])}
+    if space.name == "nasbench_macro":
+        # The identity is a convolution 1×1 where the image is halved.
+        graph.add_nodes_from(
+            (k, {"op": "conv_1x1" if op == 0 and k in (0, 2, 5) else names[op]}) for k, op in enumerate(row)
+        )
+        nx.add_path(graph, ["input", *range(8), "output"])
+        return {"": graph}
+    if space.name == "nasbench_graph":
+        parents = ("0000", "0001", "0011", "0012", "0013", "0111", "0112", "0122", "0123")[row[0]]
+        for node, (parent, op) in enumerate(zip(parents, row[1:], strict=True), 1):
+            graph.add_node(node, op=names[op])
+            graph.add_edge("input" if parent == "0" else int(parent), node)
+            if str(node) not in parents:
+                graph.add_edge(node, "output")
+        return {"": graph}
     if space.name in {"natsbench_size", "transnas_macro"}:
         used = [k for k in range(len(row)) if names[row[k]] is not None]
         graph.add_nodes_from((k, {"op": names[row[k]]}) for k in used)
@@ -475,7 +524,8 @@ def test_paths(space: SearchSpace, counts: bool, contract_skips: bool, canonical
                     expected[place[column_of(prefix, path, kind)]] = times if counts else 1
                 largest = max(largest, *found.values(), 0)
         np.testing.assert_array_equal(values, expected)
-    assert (largest > 1) == (space.name not in {"natsbench_size", "transnas_macro"})  # a chain has one path
+    chains = {"nasbench_macro", "natsbench_size", "transnas_macro"}
+    assert (largest > 1) == (space.name not in chains)  # a chain has one path
 
 
 @pytest.mark.parametrize("max_length", [0, 1, 2, np.int64(2), 5, 100])

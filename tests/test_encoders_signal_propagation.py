@@ -21,7 +21,11 @@ AREA = {"conv_1x1": 1, "conv_3x3": 9, "conv_5x5": 25}
 DARTS_AREA = {"sep_conv_3x3": 9, "sep_conv_5x5": 25, "dil_conv_3x3": 9, "dil_conv_5x5": 25}
 MACRO_AREA = dict.fromkeys(("block", "block_wide", "block_down", "block_wide_down"), 9)
 SIZE_AREA = {f"block_c{channels}": 9 for channels in range(8, 65, 8)}
-KERNELS = AREA | DARTS_AREA | MACRO_AREA | SIZE_AREA
+MOBILE_AREA = {"mb_conv_3x3": 9, "mb_conv_5x5": 25}
+GRAPH_AREA = dict.fromkeys(
+    (*(f"{k}_conv" for k in ("gat", "gcn", "gin", "cheb", "sage", "arma", "graph")), "linear"), 1
+)
+KERNELS = AREA | DARTS_AREA | MACRO_AREA | SIZE_AREA | MOBILE_AREA | GRAPH_AREA
 POOLS = ("avg_pool_3x3", "max_pool_3x3")
 TINY = 1e-6
 

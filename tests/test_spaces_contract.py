@@ -61,8 +61,8 @@ def as_set(rows: np.ndarray) -> set[bytes]:
 
 
 def test_names() -> None:
-    known = ["darts", "nasbench101", "nasbench101x", "nasbench201", "nasbench201x", "natsbench_size"]
-    known += ["transnas_macro", "transnas_micro"]
+    known = ["darts", "nasbench101", "nasbench101x", "nasbench201", "nasbench201x", "nasbench_graph"]
+    known += ["nasbench_macro", "natsbench_size", "transnas_macro", "transnas_micro"]
     assert spaces.names() == known
 
 
