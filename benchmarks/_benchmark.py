@@ -21,6 +21,8 @@ from tauzero.spaces import Genotypes, NotEnumerableError, SearchSpace, UnknownNa
 _Key = tuple[str, str, int | None, int | None]
 
 _SECONDS = "training_seconds"
+#: Ends the names of metrics that were measured halfway through a training, which costs the seconds until then.
+_HALFWAY = "_halfway"
 _PREFERRED = ("test_accuracy", "validation_accuracy", "validation_ssim", "validation_negative_loss")
 
 
@@ -352,10 +354,10 @@ class Benchmark:
         values = self._values(key)[rows].astype(np.float64, copy=False)
         if not return_cost:
             return values
-        dataset, _, epoch, _ = key
+        dataset, metric, epoch, _ = key
         if epoch is None:
             return values, np.zeros(len(rows))
-        seconds = (dataset, _SECONDS, epoch, None)
+        seconds = (dataset, f"{_SECONDS}{_HALFWAY}" if metric.endswith(_HALFWAY) else _SECONDS, epoch, None)
         if seconds not in self._columns:
             return values, np.full(len(rows), np.nan)
         return values, self._values(seconds)[rows].astype(np.float64, copy=False)

@@ -12,6 +12,7 @@ from tauzero.benchmarks import (
     _analog_nasbench,
     _hwnasbench,
     _nasbench101_parquet,
+    _nasbench101_tfrecord,
     _nasbench201_parquet,
     _nasbench301_naslib,
     _nasbench301_results,
@@ -82,6 +83,13 @@ READERS: dict[str, Reader] = {
         "if there is one with NAME_fidelity.parquet beside it",
         _nasbench101_parquet.recognises,
         _nasbench101_parquet.read,
+    ),
+    "nasbench101-tfrecord": Reader(
+        "nasbench101",
+        "NAS-Bench-101's own nasbench_only108.tfrecord or nasbench_full.tfrecord",
+        _nasbench101_tfrecord.recognises,
+        _nasbench101_tfrecord.read,
+        _nasbench101_tfrecord.resume,
     ),
     "nasbench201-parquet": Reader(
         "nasbench201",
