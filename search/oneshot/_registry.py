@@ -9,12 +9,16 @@ from tauzero.search.oneshot._supernet_darts import DARTSSupernet
 from tauzero.search.oneshot._supernet_nasbench201 import CellSupernet
 from tauzero.search.oneshot.base import OneShotMethod
 from tauzero.search.oneshot.darts import DARTSV1
+from tauzero.search.oneshot.ista_nas import ISTANAS
+from tauzero.search.oneshot.ista_nas_one_stage import ISTANASOneStage
 from tauzero.search.oneshot.rsps import RSPS
 from tauzero.spaces import SearchSpace, unknown_name
 
 _METHODS: dict[str, type[OneShotMethod]] = {
     RSPS.name: RSPS,
     DARTSV1.name: DARTSV1,
+    ISTANAS.name: ISTANAS,
+    ISTANASOneStage.name: ISTANASOneStage,
 }
 _SUPERNETS: dict[str, type[Supernet]] = {
     kind: supernet for supernet in (CellSupernet, DARTSSupernet) for kind in supernet.spaces

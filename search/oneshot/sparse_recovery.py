@@ -125,7 +125,7 @@ def recover(
             y = new
         x = new
         iteration += 1
-        if iteration == look or iteration == max_iterations:
+        if iteration in (look, max_iterations):
             look = int(np.ceil(look * _LATER))
             for candidate in (x, _on_support(gram, correlations, x, penalty)):
                 found = _duality_gap(matrices, targets, candidate, penalty)
