@@ -9,14 +9,24 @@ from tauzero.search.oneshot._supernet_darts import DARTSSupernet
 from tauzero.search.oneshot._supernet_nasbench201 import CellSupernet
 from tauzero.search.oneshot.base import OneShotMethod
 from tauzero.search.oneshot.darts import DARTSV1
+from tauzero.search.oneshot.darts_v2 import DARTSV2
+from tauzero.search.oneshot.enas import ENAS
+from tauzero.search.oneshot.gdas import GDAS
 from tauzero.search.oneshot.ista_nas import ISTANAS
 from tauzero.search.oneshot.ista_nas_one_stage import ISTANASOneStage
+from tauzero.search.oneshot.pc_darts import PCDARTS
 from tauzero.search.oneshot.rsps import RSPS
+from tauzero.search.oneshot.setn import SETN
 from tauzero.spaces import SearchSpace, unknown_name
 
 _METHODS: dict[str, type[OneShotMethod]] = {
     RSPS.name: RSPS,
+    ENAS.name: ENAS,
     DARTSV1.name: DARTSV1,
+    DARTSV2.name: DARTSV2,
+    GDAS.name: GDAS,
+    SETN.name: SETN,
+    PCDARTS.name: PCDARTS,
     ISTANAS.name: ISTANAS,
     ISTANASOneStage.name: ISTANASOneStage,
 }
@@ -26,7 +36,7 @@ _SUPERNETS: dict[str, type[Supernet]] = {
 
 
 def names() -> list[str]:
-    """Names of the one-shot methods, in the order in which they were published."""
+    """Names of the one-shot methods, in the order of the registry."""
     return list(_METHODS)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["run"]
 
+import json
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,16 @@ from tauzero.search.oneshot._result import OneShotResult, ranking_of, truth_of
 from tauzero.search.oneshot._settings import resolve
 from tauzero.search.oneshot._trainer import Training
 from tauzero.spaces import Progress, SearchSpace
+
+
+def _device(name: str | torch.device) -> torch.device:
+    try:
+        found = torch.device("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"The 'device' argument must be auto, cpu or cuda. Got {name!r}.") from error
+    if found.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"The 'device' argument is {str(name)!r}, but PyTorch sees no GPU here: use 'cpu'.")
+    return found
 
 
 def run(
@@ -92,10 +103,7 @@ def run(
     given = options if epochs is None else {**options, "epochs": epochs}
     setup = resolve(chosen, family, the_space, preset=preset, options=given)
     folder = None if out is None else Path(out)
-    if folder is not None:
-        with atomic_path(folder / "settings.json") as partial:  # now: a folder that cannot be written to
-            partial.write_text("{}\n", encoding="utf-8")
-    where = torch.device("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else torch.device(device)
+    where = _device(device)
     images = load_images(data, setup.settings, seed=int(seed), multiple=family.image_multiple, device=where)
     generator = torch.Generator().manual_seed(
         int(np.random.SeedSequence(int(seed), spawn_key=(3,)).generate_state(1, np.uint64)[0] >> 1)
@@ -112,6 +120,9 @@ def run(
         supernet, chosen(setup.method), setup.settings, images, seed=int(seed), folder=folder, identity=identity
     )
     training.resume()
+    if folder is not None:  # before hours of training: a folder that cannot be written to
+        with atomic_path(folder / "settings.json") as partial:
+            partial.write_text(json.dumps({"preset": preset, **identity}, ensure_ascii=False) + "\n", encoding="utf-8")
     training.run(progress or (lambda done, total: None))  # noqa: ARG005 - tells nobody
     row = training.method.derive(training)
     rng = np.random.default_rng(np.random.SeedSequence(int(seed), spawn_key=(4,)))

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from tauzero.networks._darts_operations import AuxiliaryHead, FactorizedReduce, ReLUConvNorm, norm, operation
 from tauzero.search.oneshot._gates import Gates, Plan
-from tauzero.search.oneshot._operations import GatedOperation, MixedEdge, Norms, replace_norms
+from tauzero.search.oneshot._operations import BorderPooling, GatedOperation, MixedEdge, Norms, replace_norms
 from tauzero.search.oneshot._supernet import Supernet, SupernetOptions, at_least
 from tauzero.spaces import Genotypes
 
@@ -116,7 +116,9 @@ class DARTSSupernet(Supernet):
         found: list[GatedOperation | None] = [None] if self.options.none else []
         for code, name in enumerate(self.space.operations):
             follows = norms.skip if name == "skip_connect" else norms.pool and "pool" in name
-            found.append(GatedOperation(operation(code, channels, stride, True), channels, norms, norm=follows))
+            fast = name == "avg_pool_3x3" and stride == 1
+            made = BorderPooling() if fast else operation(code, channels, stride, True)
+            found.append(GatedOperation(made, channels, norms, norm=follows))
         return MixedEdge(found, partial=self.options.partial, stride=stride)
 
     def _logits(self, images: Tensor, gates: Gates, keep: Tensor | None) -> tuple[Tensor, Tensor | None]:

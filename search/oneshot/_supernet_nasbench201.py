@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from tauzero.networks.nasbench201 import Reduction, norm, operation
 from tauzero.search.oneshot._gates import Gates, Plan
-from tauzero.search.oneshot._operations import GatedOperation, MixedEdge, Norms, replace_norms
+from tauzero.search.oneshot._operations import BorderPooling, GatedOperation, MixedEdge, Norms, replace_norms
 from tauzero.search.oneshot._supernet import Supernet, SupernetOptions, at_least
 from tauzero.spaces import Genotypes
 from tauzero.spaces._edge_cells import EdgeCellSpace
@@ -105,7 +105,8 @@ class CellSupernet(Supernet):
                 found.append(None)
                 continue
             follows = norms.skip if name == "skip_connect" else norms.pool and "pool" in name
-            found.append(GatedOperation(operation(name, channels, True), channels, norms, norm=follows))
+            made = BorderPooling() if name == "avg_pool_3x3" else operation(name, channels, True)
+            found.append(GatedOperation(made, channels, norms, norm=follows))
         return MixedEdge(found, partial=self.options.partial)
 
     def _logits(self, images: Tensor, gates: Gates, keep: Tensor | None) -> tuple[Tensor, Tensor | None]:
