@@ -293,3 +293,15 @@ def test_found_darts_cells_are_members_of_the_space(method):
     space = spaces.get("darts")
     space.validate(found.genotype[None])
     assert space.from_string([found.arch]).tolist() == [found.genotype.tolist()]
+
+
+@pytest.mark.parametrize("affine", [False, True])
+def test_gradients_of_gates_are_right_for_channels_last_images(affine):
+    norm = SearchNorm(6, affine=affine, track_running_stats=False).double()
+    x = torch.randn(4, 6, 5, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x = x.contiguous(memory_format=torch.channels_last)
+    target = torch.randn(x.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    gate = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
+    for _ in range(5):
+        (gradient,) = torch.autograd.grad((norm(x, gate) * target).sum(), gate)
+        assert float(gradient) == pytest.approx(float((norm(x) * target).sum()), rel=1e-9)

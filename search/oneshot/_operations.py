@@ -44,7 +44,9 @@ class SearchNorm(nn.BatchNorm2d):
         """Normalise ``[b, c, h, w]`` and multiply by the scalar `gate`."""
         if gate is None:
             return super().forward(x)
-        weight: Tensor = gate.expand(self.num_features)
+        # A copy: with channels last, PyTorch's backward pass writes the gradient of an expanded weight into memory of
+        # the same strides (0), and what comes back is uninitialised (seen with 2.13 on a CPU).
+        weight: Tensor = gate.expand(self.num_features).contiguous()
         bias: Tensor | None = None
         if self.affine:
             weight, bias = gate * self.weight, gate * self.bias
