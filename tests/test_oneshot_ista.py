@@ -297,11 +297,12 @@ def test_found_darts_cells_are_members_of_the_space(method):
 
 @pytest.mark.parametrize("affine", [False, True])
 def test_gradients_of_gates_are_right_for_channels_last_images(affine):
-    norm = SearchNorm(6, affine=affine, track_running_stats=False).double()
-    x = torch.randn(4, 6, 5, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    norm = SearchNorm(8, affine=affine, track_running_stats=False)
+    x = torch.randn(64, 8, 16, 16, generator=torch.Generator().manual_seed(0))
     x = x.contiguous(memory_format=torch.channels_last)
-    target = torch.randn(x.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    gate = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
-    for _ in range(5):
+    target = torch.randn(x.shape, generator=torch.Generator().manual_seed(1))
+    gate = torch.tensor(0.7, requires_grad=True)
+    expected = float((norm(x) * target).sum().detach())
+    for _ in range(10):
         (gradient,) = torch.autograd.grad((norm(x, gate) * target).sum(), gate)
-        assert float(gradient) == pytest.approx(float((norm(x) * target).sum()), rel=1e-9)
+        assert float(gradient) == pytest.approx(expected, rel=1e-4)
