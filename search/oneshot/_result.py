@@ -57,6 +57,9 @@ class OneShotResult:
         The same in the notation of the space's authors.
     value
         Accuracy in percent on the validation half, with the supernet's weights.
+    search_accuracy
+        The same of the network that the search has come to: under its mixed or sparse gates where the method has
+        such, when the search was over (ISTA-NAS in one stage: before the training that follows); else `value`.
     truth
         What the table knows, by dataset: ``validation_accuracy`` and ``test_accuracy`` in percent, and ``rank``, 1 for
         the best by test accuracy among ``of`` architectures. Empty without a table.
@@ -79,6 +82,7 @@ class OneShotResult:
     genotype: Genotypes
     arch: str
     value: float
+    search_accuracy: float
     truth: Mapping[str, Mapping[str, float | int | None]]
     ranking: Ranking
     history: list[dict[str, Any]]
@@ -116,6 +120,7 @@ class OneShotResult:
                 **{name: first.get(name) for name in known},
                 "datasets": {name: dict(facts) for name, facts in self.truth.items()},
             },
+            "search_accuracy": self.search_accuracy,
             "supernet_tau": self.supernet_tau,
             "ranked": len(self.ranking.genotypes),
             "epochs": self.epochs,

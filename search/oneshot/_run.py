@@ -104,7 +104,8 @@ def run(
     setup = resolve(chosen, family, the_space, preset=preset, options=given)
     folder = None if out is None else Path(out)
     where = _device(device)
-    images = load_images(data, setup.settings, seed=int(seed), multiple=family.image_multiple, device=where)
+    data_seed = int(seed) if setup.settings.data_seed is None else setup.settings.data_seed
+    images = load_images(data, setup.settings, seed=data_seed, multiple=family.image_multiple, device=where)
     generator = torch.Generator().manual_seed(
         int(np.random.SeedSequence(int(seed), spawn_key=(3,)).generate_state(1, np.uint64)[0] >> 1)
     )
@@ -139,6 +140,7 @@ def run(
         genotype=row,
         arch=the_space.to_string(row[None])[0],
         value=float(training.accuracies(row[None])[0]),
+        search_accuracy=training.method.search_accuracy(training, row),
         truth=truth_of(table, row),
         ranking=ranking_of(table, drawn, scores),
         history=training.history,

@@ -173,22 +173,25 @@ class Training:
         images
             On so many of the validation images, always the same ones; by default on all.
         """
+        found: npt.NDArray[np.float64] = np.array(
+            [self.accuracy(self.supernet.one_hot(row), images) for row in genotypes], dtype=np.float64
+        )
+        return found
+
+    def accuracy(self, gates: Gates, images: int | None = None) -> float:
+        """Accuracy in percent under gates, on so many of the validation images or on all."""
         pixels, labels = (part[:images] for part in self.images.validation)
         # Parts of nearly equal size: a norm by the batch's own statistics cannot read the one image that is left over.
         parts = math.ceil(len(pixels) / self.settings.evaluation_batch)
-        batches = list(zip(pixels.tensor_split(parts), labels.tensor_split(parts), strict=True))
+        batches = zip(pixels.tensor_split(parts), labels.tensor_split(parts), strict=True)
         training = self.supernet.training
         self.supernet.eval()
-        found = np.empty(len(genotypes))
         try:
             with torch.no_grad(), self._autocast():
-                for k, row in enumerate(genotypes):
-                    gates = self.supernet.one_hot(row)
-                    right = sum((self.supernet(x, gates).argmax(dim=1) == y).sum() for x, y in batches)
-                    found[k] = 100.0 * int(right) / len(labels)
+                right = sum((self.supernet(x, gates).argmax(dim=1) == y).sum() for x, y in batches)
         finally:
             self.supernet.train(training)
-        return found
+        return 100.0 * int(right) / len(labels)
 
     def best(self, genotypes: Genotypes, images: int | None = None) -> Genotypes:
         """The architecture of the highest accuracy with the shared weights, ``int8[L]``, the first of equal ones."""

@@ -93,6 +93,9 @@ class OneShotMethod(ABC):
     #: Whether weights and architecture learn from different images. If not, `Settings.validation` of them are still
     #: left out, for the ranking of the supernet only.
     divides_data: ClassVar[bool] = True
+    #: Whether the network that the search has come to is that under `gates`, mixed or sparse, and not the found
+    #: architecture with plain operations.
+    searches_with_gates: ClassVar[bool] = False
 
     def __init__(self, options: Any = None) -> None:
         self.options = self.Options() if options is None else options
@@ -172,6 +175,14 @@ class OneShotMethod(ABC):
         By default the accuracy in percent on the validation half, with the supernet's weights and no others.
         """
         return training.accuracies(genotypes)
+
+    def search_accuracy(self, training: Training, derived: Genotypes) -> float:
+        """Accuracy in percent on the validation half of the network that the search has come to."""
+        if not self.searches_with_gates:
+            return float(training.accuracies(derived[None])[0])
+        epochs = training.settings.epochs
+        with torch.no_grad():
+            return training.accuracy(self.gates(Moment(epochs, epochs, 0, training.steps)))
 
     # -- checkpoints --------------------------------------------------------------------------
 

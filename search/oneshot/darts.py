@@ -28,6 +28,7 @@ class DARTSV1(AlphaMethod):
 
     name = "darts-v1"
     presets = DARTS_PRESETS
+    searches_with_gates = True
 
     def gates(self, moment: Moment) -> Gates:
         """Softmax over the operations of each edge."""

@@ -49,6 +49,7 @@ class ISTANAS(OneShotMethod):
             "smoke": {"*": {"architecture_learning_rate": 0.02, "initial": 0.1}, "darts": {"none": False}},
         }
     )
+    searches_with_gates = True
     options: SparseOptions
     code: SparseCode
 

@@ -115,6 +115,8 @@ class ISTANASOneStage(OneShotMethod):
         self.frozen = np.zeros(len(self.code.groups), dtype=np.bool_)
         #: Epochs that the search took; None while it goes on.
         self.searched: int | None = None
+        #: Validation accuracy when the search was over, in percent.
+        self.accuracy_then: float | None = None
         self._moved = float("nan")
         self._hold(still=True)
 
@@ -147,7 +149,6 @@ class ISTANASOneStage(OneShotMethod):
 
     def epoch_end(self, training: Training, epoch: int) -> None:
         """Recover z, freeze what has settled, and fix the architecture when everything has."""
-        del training
         if self.searched is not None:
             return
         open_ = np.flatnonzero(~self.frozen)
@@ -158,6 +159,7 @@ class ISTANASOneStage(OneShotMethod):
         if self.frozen.all():
             self.absorb()
             self.searched, self._moved = epoch + 1, 0.0
+            self.accuracy_then = training.accuracy(Gates(None, self.code.active()))
 
     def _freeze(self, groups: npt.NDArray[np.int64]) -> None:
         self.frozen[groups] = True
@@ -209,6 +211,10 @@ class ISTANASOneStage(OneShotMethod):
         del training
         return self.favourite()
 
+    def search_accuracy(self, training: Training, derived: Genotypes) -> float:
+        """That of the network when its architecture was fixed, before it was trained on."""
+        return super().search_accuracy(training, derived) if self.accuracy_then is None else self.accuracy_then
+
     def figures(self) -> dict[str, float]:
         """Share of the choices that are frozen, and the farthest move of a z in the last recovery."""
         return {"frozen": float(self.frozen.mean()), "moved": self._moved}
@@ -222,6 +228,7 @@ class ISTANASOneStage(OneShotMethod):
             "fixed": self.fixed,
             "frozen": self.frozen.tolist(),
             "searched": self.searched,
+            "accuracy_then": self.accuracy_then,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -231,6 +238,7 @@ class ISTANASOneStage(OneShotMethod):
             self.fixed.copy_(state["fixed"])
         self.frozen = np.array(state["frozen"], dtype=np.bool_)
         self.searched = None if state["searched"] is None else int(state["searched"])
+        self.accuracy_then = state["accuracy_then"]
         if self.searched is not None:
             self._moved = 0.0
         self._hold(still=self.searched is None)

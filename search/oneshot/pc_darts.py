@@ -61,6 +61,7 @@ class PCDARTS(AlphaMethod):
             "smoke": {"*": {"architecture_learning_rate": 0.05, "warmup": 0.0, "partial": 2}},
         }
     )
+    searches_with_gates = True
     beta: nn.Parameter
 
     def begin(self, supernet: Supernet, generator: torch.Generator) -> None:
