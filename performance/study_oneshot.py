@@ -186,7 +186,11 @@ def main() -> None:
     found = relation(args, table) if args.relation else search(args, table)
     name = "oneshot_relation.json" if args.relation else "oneshot_nb201.json"
     with atomic_path(RESULTS / name) as partial:
-        header = {"machine": machine("torch", "numpy"), "python": platform.python_version(), "images": "CIFAR-10, JPEG-lossy"}
+        header = {
+            "machine": machine("torch", "numpy"),
+            "python": platform.python_version(),
+            "images": "CIFAR-10, JPEG-lossy",
+        }
         partial.write_text(json.dumps(header | {"results": found}, indent=1) + "\n", encoding="utf-8")
 
 
