@@ -102,10 +102,14 @@ def load_images(data: Any, settings: Settings, *, seed: int, multiple: int, devi
 def _from_memory(data: Any, settings: Settings, seed: int, multiple: int) -> tuple[Tensor, Tensor | None, str]:
     """Digits, noise and arrays."""
     built_in = isinstance(data, str)
-    available = _BUILT_IN[data] if built_in else len(data[0] if isinstance(data, tuple) else data)
+    stack = data[0] if isinstance(data, tuple) and data else data
+    if not built_in and not hasattr(stack, "__len__"):
+        raise ValueError(
+            "The 'data' argument must be digits, a tuple (images, labels) of arrays, or the path of a data set. "
+            f"Got {type(data).__name__}."
+        )
+    available = _BUILT_IN[data] if built_in else len(stack)
     count = min(available, settings.num_images or available)
-    if settings.num_images is not None and settings.num_images > available:
-        raise ValueError(f"The 'num_images' option must be at most {available} for these images. Got {count}.")
     size = settings.image_size or 32
     batch = load_batch(
         data,
@@ -133,9 +137,7 @@ def _from_path(
 
 def _read(source: ImageSource, settings: Settings, seed: int, multiple: int) -> tuple[Tensor, Tensor | None, str]:
     available = source.count
-    count = available if settings.num_images is None else settings.num_images
-    if not 2 <= count <= available:
-        raise UnusableError(f"holds {available} images, but num_images is {count}: ask for fewer.", source.path)
+    count = min(available, settings.num_images or available)
     chosen = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0,))).permutation(available)[:count]
     pixels: list[Tensor] = []
     labels: list[npt.NDArray[np.int64]] = []

@@ -50,7 +50,7 @@ class Settings:
     drop_path: float = number(0, 0.99, 0.0, "Probability of drop path at the end of training, rising from 0.")
     auxiliary_weight: float = number(0, math.inf, 0.4, "Weight of the auxiliary head's loss.")
     amp: bool = field(default=False, metadata={"help": "Compute in bfloat16 where autocast does."})
-    num_images: int | None = at_least(8, None, "Images that are read; by default all.")
+    num_images: int | None = at_least(8, None, "Most images that are read; by default all.")
     data_seed: int | None = at_least(0, None, "Draws images and halves; by default the run's seed.")
     image_size: int | None = at_least(4, None, "Their height and width: larger ones are averaged to it.")
     ranked: int = at_least(0, 100, "Random architectures that the finished supernet ranks.")

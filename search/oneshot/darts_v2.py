@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["DARTSV2", "DARTSV2Options"]
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -80,7 +81,9 @@ class DARTSV2(DARTSV1):
         """Make the step of the weights that the optimiser would make."""
         with torch.no_grad():
             gates = self.gates(moment)
-        gradients = torch.autograd.grad(training.loss(train, gates), weights, allow_unused=True)
+        gradients: Sequence[Tensor | None] = torch.autograd.grad(
+            training.loss(train, gates), weights, allow_unused=True
+        )
         optimiser = training.weight_optimiser
         group = optimiser.param_groups[0]
         with torch.no_grad():

@@ -14,6 +14,9 @@ import typer
 from tauzero._cli_provenance import record
 from tauzero._cli_support import emit, make_table, progress_bar
 
+#: Arguments of `run` that have an option of their own.
+_OWN = {"method", "space", "data", "preset", "seed", "out", "device"}
+
 MethodOption = Annotated[
     str | None,
     typer.Option(
@@ -82,7 +85,9 @@ def one_shot(
 
     if len(epochs) > 1:
         raise ValueError(f"--epochs takes one number with --method. Got {', '.join(map(str, epochs))}.")
-    shortcuts = {"num_images": images, "image_size": image_size}
+    for name in _OWN & options.keys():
+        raise ValueError(f"--option {name}=… is not known: give --{name}.")
+    shortcuts = {"num_images": images, "image_size": image_size, "epochs": epochs[0] if epochs else None}
     given = {name: value for name, value in shortcuts.items() if value is not None}
     start = perf_counter()
     the_space = spaces.get(space or "nasbench201")
@@ -96,7 +101,6 @@ def one_shot(
             preset=preset or "paper",
             seed=seed,
             out=out,
-            epochs=epochs[0] if epochs else None,
             device=device,
             progress=progress,
             table=table,
