@@ -5,6 +5,8 @@ import json
 import numpy as np
 import pytest
 import torch
+from oneshot_helpers import TINY as TINY_SPACE
+from oneshot_helpers import stripes_training
 
 from tauzero import spaces
 from tauzero.search import oneshot
@@ -306,3 +308,20 @@ def test_gradients_of_gates_are_right_for_channels_last_images():
 
     for _ in range(3):
         torch.testing.assert_close(gradient(x), gradient(x.contiguous()), rtol=1e-2, atol=1e-4)
+
+
+@pytest.mark.parametrize("method", ["ista-nas", "ista-nas-one-stage"])
+def test_leaves_cells_that_cannot_work_for_one_that_can(method):
+    """Labels are visible to 3×3 convolutions alone; runs that begin with such an operation prove nothing."""
+    options = {"epochs": 12} if method == "ista-nas" else {"epochs": 1, "search_epochs": 12, "freeze_below": 0.0}
+    tried = 0
+    for seed in range(40):
+        training = stripes_training(method, TINY_SPACE, seed, architecture_learning_rate=0.1, **options)
+        if (training.method.favourite() == 3).any():
+            continue
+        training.run(lambda done, total: None)
+        assert (training.method.derive(training) == 3).any(), seed
+        tried += 1
+        if tried == 2:
+            return
+    pytest.fail("no run began without a 3×3 convolution")
