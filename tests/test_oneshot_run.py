@@ -182,7 +182,6 @@ class Joint(oneshot.AlphaMethod):
     """Learns weights and architecture from one loss, first for two epochs, then weights alone for `epochs`."""
 
     name = "joint"
-    divides_data = False
 
     @property
     def joint(self) -> bool:

@@ -44,7 +44,8 @@ class SearchNorm(nn.BatchNorm2d):
         """Normalise ``[b, c, h, w]`` and multiply by the scalar `gate`."""
         if gate is None:
             return super().forward(x)
-        weight: Tensor = gate.expand(self.num_features)
+        # Written out: with channels last the backward kernel reads past the end of a tensor that is only expanded.
+        weight: Tensor = gate.expand(self.num_features).contiguous()
         bias: Tensor | None = None
         if self.affine:
             weight, bias = gate * self.weight, gate * self.bias
