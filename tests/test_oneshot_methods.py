@@ -283,7 +283,7 @@ def test_warm_up() -> None:
 # -- all --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", oneshot.names())
+@pytest.mark.parametrize("name", [name for name in oneshot.names() if name != "ista-nas-one-stage"])  # has none
 def test_an_architecture_step_leaves_the_weights_as_they_are(name: str) -> None:
     training = double_training(name)
     if not training.method.steps_architecture or training.method.joint:

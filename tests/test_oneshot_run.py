@@ -182,7 +182,6 @@ class Joint(oneshot.AlphaMethod):
     """Learns weights and architecture from one loss, first for two epochs, then weights alone for `epochs`."""
 
     name = "joint"
-    divides_data = False
 
     @property
     def joint(self) -> bool:
@@ -283,6 +282,20 @@ def test_a_foreign_checkpoint_is_told(tmp_path: Path) -> None:
     save_file({"a": torch.zeros(1)}, tmp_path / "checkpoint.safetensors", metadata={"tauzero.oneshot": "{}"})
     with pytest.raises(ValueError, match="no checkpoint of a one-shot search"):
         quick("rsps", out=tmp_path)
+
+
+def test_a_checkpoint_with_parts_missing_is_told(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    quick("darts-v1", out=tmp_path)
+    path = tmp_path / "checkpoint.safetensors"
+    with safe_open(path, framework="pt") as stored:
+        metadata = stored.metadata()
+    kept = tensors(tmp_path)
+    for missing in ("method/parameter0", "supernet/classifier.weight", "generators/order"):
+        save_file({key: value for key, value in kept.items() if key != missing}, path, metadata=metadata)
+        with pytest.raises(ValueError, match="does not fit the run that it says it is of"):
+            quick("darts-v1", out=tmp_path)
 
 
 @pytest.mark.parametrize(

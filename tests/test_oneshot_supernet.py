@@ -225,6 +225,16 @@ def test_a_norm_with_a_gate_is_the_norm_times_the_gate(training: bool, affine: b
         assert gated.num_batches_tracked == plain.num_batches_tracked
 
 
+def test_channels_last_give_the_same_gradients() -> None:
+    norm = SearchNorm(8, affine=False, track_running_stats=False)
+    x, direction, gate = torch.randn(16, 8, 8, 8), torch.randn(16, 8, 8, 8), torch.tensor(0.2, requires_grad=True)
+    found = []
+    for order in (torch.contiguous_format, torch.channels_last):
+        images = x.to(memory_format=order).requires_grad_()
+        found.append(torch.autograd.grad(norm(images, gate), [gate, images], direction.to(memory_format=order)))
+    assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(*found, strict=True))
+
+
 def test_pooling_on_the_cpu_is_pytorchs() -> None:
     x = torch.randn(2, 3, 5, 8, dtype=torch.float64, requires_grad=True)
     expected = functional.avg_pool2d(x, 3, 1, 1, count_include_pad=False)

@@ -15,14 +15,17 @@ __all__ = [
     "OneShotMethod",
     "OneShotResult",
     "Ranking",
+    "Recovery",
     "Settings",
     "StepCost",
     "Supernet",
     "Training",
     "find",
     "names",
+    "recover",
     "resolve",
     "run",
+    "sparsify",
     "step_cost",
     "supernet_class",
 ]
@@ -37,3 +40,4 @@ from tauzero.search.oneshot._settings import Settings, resolve
 from tauzero.search.oneshot._supernet import Supernet
 from tauzero.search.oneshot._trainer import NonFiniteLossError, Training
 from tauzero.search.oneshot.base import AlphaMethod, Moment, OneShotMethod
+from tauzero.search.oneshot.sparse_recovery import Recovery, recover, sparsify

@@ -173,6 +173,7 @@ def _shrunk(images: Tensor, size: int | None, multiple: int) -> Tensor:
 def augmented(batch: Tensor, images: Images, cutout: int, generator: torch.Generator) -> Tensor:
     """Random crops and mirror images, then cutout (DeVries and Taylor, 2017), of training images ``[b, 3, H, W]``."""
     if images.augment:
+        # Crops come with the channels last, and convolutions would stay in that order: on a CPU half as fast.
         batch = _crop_and_flip(batch, generator).contiguous()
     if cutout:
         n, _, height, width = batch.shape

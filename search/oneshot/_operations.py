@@ -44,8 +44,7 @@ class SearchNorm(nn.BatchNorm2d):
         """Normalise ``[b, c, h, w]`` and multiply by the scalar `gate`."""
         if gate is None:
             return super().forward(x)
-        # A copy: with channels last, PyTorch's backward pass writes the gradient of an expanded weight into memory of
-        # the same strides (0), and what comes back is uninitialised (seen with 2.13 on a CPU).
+        # Written out: with channels last the backward kernel reads past the end of a tensor that is only expanded.
         weight: Tensor = gate.expand(self.num_features).contiguous()
         bias: Tensor | None = None
         if self.affine:

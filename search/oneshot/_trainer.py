@@ -354,7 +354,7 @@ class Training:
         if path is None or not path.exists():
             return False
         parts, plain = read_checkpoint(path)
-        theirs = plain["identity"]
+        theirs = plain.get("identity", {})
         # Only the learning rate and the clip may change: that is what a run which diverged needs.
         differing = sorted(
             key
@@ -366,6 +366,16 @@ class Training:
             raise ValueError(
                 f"The checkpoint {path} belongs to another run ({shown}). Choose another folder, or the same options."
             )
+        try:
+            self._restore(parts, plain)
+        except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(
+                f"The checkpoint {path} does not fit the run that it says it is of ({error}): it is damaged, or was "
+                "written by another version. Choose another folder, or delete the file to begin anew."
+            ) from error
+        return True
+
+    def _restore(self, parts: dict[str, dict[str, Any]], plain: dict[str, Any]) -> None:
         self.supernet.load_state_dict(parts["supernet"])
         self.method.load_state_dict(parts["method"])
         self.make_weight_optimiser()  # its groups depend on the method's state
@@ -375,4 +385,3 @@ class Training:
         for name, generator in self.generators.items():
             generator.set_state(parts["generators"][name])
         self.epoch, self.history = int(plain["epoch"]), list(plain["history"])
-        return True

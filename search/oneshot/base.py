@@ -13,7 +13,8 @@ The trainer asks a method, in this order::
     derive(training)                              the architecture that was found
 
 A method with `joint` set has no architecture steps: the loss of the weights is also that of `parameters`, and both
-optimisers step on its one backward pass (ISTA-NAS in one stage).
+optimisers step on its one backward pass (ISTA-NAS in one stage). It learns from the training half alone, whose share
+is a setting: with ``validation=0.1`` nine tenths, the rest being left for the ranking.
 
 What decides about an architecture is in `parameters` (updated by Adam), what else a method must remember is in
 `state_dict`. Everything random comes from `self.generator`, so that a resumed run goes on bit for bit.
@@ -90,9 +91,6 @@ class OneShotMethod(ABC):
     architecture_first: ClassVar[bool] = True
     #: Whether `architecture_step` is called.
     steps_architecture: ClassVar[bool] = True
-    #: Whether weights and architecture learn from different images. If not, `Settings.validation` of them are still
-    #: left out, for the ranking of the supernet only.
-    divides_data: ClassVar[bool] = True
     #: Whether the network that the search has come to is that under `gates`, mixed or sparse, and not the found
     #: architecture with plain operations.
     searches_with_gates: ClassVar[bool] = False

@@ -94,7 +94,6 @@ class ISTANASOneStage(OneShotMethod):
             },
         }
     )
-    divides_data = False
     options: OneStageOptions
     code: SparseCode
 
@@ -225,7 +224,8 @@ class ISTANASOneStage(OneShotMethod):
         """The code, the gates of frozen choices and the phase."""
         return {
             **self.code.state_dict(),
-            "fixed": self.fixed,
+            "fixed": self.fixed.nan_to_num(),
+            "held": ~self.fixed.isnan(),
             "frozen": self.frozen.tolist(),
             "searched": self.searched,
             "accuracy_then": self.accuracy_then,
@@ -235,7 +235,8 @@ class ISTANASOneStage(OneShotMethod):
         """Take it back; the norms are held or trained as the phase says."""
         self.code.load_state_dict({name: state[name] for name in ("b", "z", "support", "matrices")})
         with torch.no_grad():
-            self.fixed.copy_(state["fixed"])
+            held = torch.as_tensor(state["held"], device=self.fixed.device)
+            self.fixed.copy_(state["fixed"]).masked_fill_(~held, torch.nan)
         self.frozen = np.array(state["frozen"], dtype=np.bool_)
         self.searched = None if state["searched"] is None else int(state["searched"])
         self.accuracy_then = state["accuracy_then"]

@@ -35,7 +35,7 @@ _TOGETHER = 50
 
 
 @guarded(
-    "With --out the queries so far are kept there, and the same command goes on from them; without it "
+    "With --out the queries (or epochs) so far are kept there, and the same command goes on from them; without it "
     "nothing was written."
 )
 def search(
