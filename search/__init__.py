@@ -2,7 +2,7 @@
 
 `run` joins an algorithm (`create`, `names`) with an `Objective` and returns a `Trajectory`;
 `study` compares algorithms over many trials, by look-up, on predictions and on scores; `compare_prediction_with_lookup`
-spends one budget in two ways.
+spends one budget in two ways. `oneshot`, loaded when it is first used, trains supernets.
 """
 
 from __future__ import annotations
@@ -48,10 +48,14 @@ __all__ = [
     "create",
     "identity",
     "names",
+    "oneshot",
     "register",
     "run",
     "study",
 ]
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from tauzero.search._registry import create, names, register
 from tauzero.search._run import run
@@ -86,3 +90,12 @@ from tauzero.search.tpe import TPE
 from tauzero.search.training_objective import TrainingObjective
 from tauzero.search.trajectory import Trajectory
 from tauzero.search.weaknas import WeakNAS
+
+if TYPE_CHECKING:
+    from tauzero.search import oneshot
+
+
+def __getattr__(name: str) -> Any:
+    if name == "oneshot":  # its import is that of torch
+        return import_module("tauzero.search.oneshot")
+    raise AttributeError(f"module 'tauzero.search' has no attribute {name!r}")

@@ -18,6 +18,7 @@ TITLES = (
     "A surrogate",
     "A proxy",
     "A search algorithm",
+    "A one-shot method",
     "A benchmark reader",
     "A search space",
     "A figure of the report",

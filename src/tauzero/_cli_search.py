@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from tauzero._cli_oneshot import MethodOption, PresetOption, SpaceOption, check_mix, one_shot
 from tauzero._cli_provenance import stamp
 from tauzero._cli_search_front import front_of, judged, shown_front
 from tauzero._cli_search_goals import Wanted, goal_of, place_of, shape_options
@@ -34,16 +35,20 @@ _TOGETHER = 50
 
 
 @guarded(
-    "With --out the queries so far are kept there, and the same command goes on from them; without it "
+    "With --out the queries (or epochs) so far are kept there, and the same command goes on from them; without it "
     "nothing was written."
 )
 def search(
     benchmark: Annotated[
-        str, typer.Argument(help="The table to search in, such as nasbench201; without --objective table also a space.")
-    ],
+        str | None,
+        typer.Argument(help="The table to search in, such as nasbench201; without --objective table also a space."),
+    ] = None,
     model: Annotated[
         str | None, typer.Argument(help="Model of --objective surrogate; the same as --surrogate.")
     ] = None,
+    method: MethodOption = None,
+    space_name: SpaceOption = None,
+    preset: PresetOption = None,
     algorithm: Annotated[
         str | None,
         typer.Option("--algorithm", help="A search algorithm.", show_default="by what a query costs: docs/search.md"),
@@ -97,7 +102,11 @@ def search(
     ] = None,
     option: Annotated[
         list[str] | None,
-        typer.Option("--option", metavar="NAME=VALUE", help="Shape of the networks, as channels=8; may be repeated."),
+        typer.Option(
+            "--option",
+            metavar="NAME=VALUE",
+            help="Shape of the networks, as channels=8, or any option of --method; may be repeated.",
+        ),
     ] = None,
     costs: Annotated[
         list[str] | None,
@@ -120,7 +129,8 @@ def search(
     ] = None,
     source: SourceOption = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Parquet file of the queries; resumes from it if it exists.")
+        Path | None,
+        typer.Option("--out", help="Parquet file of the queries, or folder of --method; resumes from it if it exists."),
     ] = None,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
@@ -128,10 +138,30 @@ def search(
     """Search for the best architecture by look-up, over predictions, by proxies or by training.
 
     Example: `tauzero search nasbench201 --algorithm regularized_evolution --objective surrogate --budget 1000`
+
+    With --method a supernet is trained instead: `tauzero search --method gdas --data PATH --out gdas`
     """
     from tauzero.search import run
     from tauzero.search._registry import find
 
+    check_mix(
+        method,
+        benchmark,
+        {"--space": space_name, "--preset": preset},
+        {
+            "--algorithm": algorithm, "--objective": objective != "table", "--dataset": dataset, "--budget": budget,
+            "--seconds": seconds, "--ask": ask, "--surrogate": surrogate, "--train": train, "--kind": kind != "mean",
+            "--proxies": proxies, "--costs": costs, "--engine": engine != "local", "--workers": workers,
+            "--address": address,
+        },
+    )  # fmt: skip
+    if method is not None:
+        one_shot(
+            method, space=space_name, preset=preset, data=data, images=images, image_size=image_size,
+            epochs=epochs or [], options=shape_options(option or []), device=device, source=source, out=out, seed=seed,
+            as_json=as_json,
+        )  # fmt: skip
+        return
     if model is not None and surrogate is not None:
         raise ValueError("MODEL and --surrogate are the same: give one of them.")
     surrogate = surrogate if model is None else model
@@ -144,7 +174,7 @@ def search(
         raise ValueError("--workers divides the architectures that are asked for at a time: give --ask 8 as well.")
     start = perf_counter()
     fits = objective == "surrogate" and surrogate is None
-    space, table = place_of(benchmark, source, needs_table=objective == "table" or fits)
+    space, table = place_of(str(benchmark), source, needs_table=objective == "table" or fits)
     dataset = dataset if table is None else dataset_of(table, dataset)
     with progress_bar("searching") as progress:
         goal = goal_of(wanted, space, table, dataset, seed)
