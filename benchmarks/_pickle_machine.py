@@ -187,6 +187,9 @@ class Machine(Input):
                     young[memoized] = stack[-1]
                     memoized += 1
                     end += 1
+                    if buffer[end] == 0x47:  # a name, then its value
+                        append(double(buffer, end + 1)[0])
+                        end += 9
                 at = end
             elif op == 0x58 and (length := number(buffer, at + 1)[0]) < MARGIN - 8:  # BINUNICODE, a short one
                 end = at + 5 + length
