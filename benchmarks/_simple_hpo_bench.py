@@ -45,11 +45,11 @@ def _folder(path: Path) -> Path | None:
 
 def _is_wheel(path: Path) -> bool:
     try:
-        if not (path.is_file() and zipfile.is_zipfile(path)):
+        if not (path.is_file() and zipfile.is_zipfile(path)):  # which raises on some damage
             return False
         with zipfile.ZipFile(path) as wheel:
             return {f"{_INSIDE}/{name}" for name in _FILES.values()} <= set(wheel.namelist())
-    except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError):  # a damaged archive, of whatever kind
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, OSError, ValueError):  # its directory is damaged
         return False
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["TASKS", "read_macro", "read_micro", "recognises_macro", "recognises_micro"]
+__all__ = ["LICENCE", "TASKS", "read_macro", "read_micro", "recognises_macro", "recognises_micro"]
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from tauzero.benchmarks._table import Column, Table, in_index_order
 from tauzero.spaces import BenchmarkFormatError, Progress
 
 _OPS = [f"op{k}" for k in range(6)]
-_LICENCE = "MIT (TransNAS-Bench-101, Yawen Duan et al.); collected in NASLib (Apache-2.0)"
+LICENCE = "MIT (TransNAS-Bench-101, Yawen Duan et al.); collected in NASLib (Apache-2.0)"
 
 #: Task, metric, unit, epochs of training and what was measured; the first task is the default dataset.
 TASKS = (
@@ -91,7 +91,7 @@ def _read(name: str, path: Path, progress: Progress) -> Table:
         name=name,
         space=space.name,
         columns=tuple(columns),
-        licence=_LICENCE,
+        licence=LICENCE,
         provenance={"reader": name.replace("_", "-") + "-parquet", "files": [file_digest(found)]},
         index=index,
     )

@@ -15,7 +15,7 @@ import io
 import re
 import tarfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -200,32 +200,10 @@ def _batch(content: Any, path: Path, num_classes: int) -> _Shard:
     return _Shard(form, pixels, labels)
 
 
-class _DType(_safe_pickle._DType):
-    """A dtype whose name and byte order Python 2 wrote as bytes."""
-
-    def __init__(self, name: str | bytes, align: object = False, copy: object = True) -> None:
-        super().__init__(name.decode("latin1") if isinstance(name, bytes) else name, align, copy)
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        order = state[1].decode("latin1") if isinstance(state[1], bytes) else state[1]
-        super().__setstate__((state[0], order, *state[2:]))
-
-
-class _Unpickler(_safe_pickle._Unpickler):
-    """The unpickler of official files for those that Python 2 wrote: its strings, pixels among them, are bytes."""
-
-    def __init__(self, stream: Any) -> None:
-        super().__init__(stream, encoding="bytes")
-
-    def find_class(self, module: str, name: str) -> Any:
-        found = super().find_class(module, name)
-        return _DType if found is _safe_pickle._DType else found
-
-
 def _unpickle(stream: Any, path: Path) -> dict[Any, Any]:
-    read: Callable[[], Any] = _Unpickler(stream).load
     try:
-        content = _safe_pickle._guarded(read, path.name)
+        # Python 2 wrote them: its strings, pixels among them, are bytes.
+        content = _safe_pickle.load_stream(stream, path.name, strings_are_bytes=True)
     except BenchmarkFormatError as error:
         raise UnusableError(f"cannot be used: {error}", path) from error
     if not isinstance(content, dict):

@@ -8,7 +8,6 @@ from __future__ import annotations
 import bz2
 import json
 import pickle
-import pickletools
 import random
 import zlib
 from collections import Counter, OrderedDict
@@ -22,7 +21,7 @@ from fixtures_tables import STORE, store
 from fuzz_helpers import fixtures, foreign, fuzz, malicious
 
 from tauzero import benchmarks, spaces
-from tauzero.benchmarks import READERS, Benchmark, _damage, _pickle_scan, _readers, read_store
+from tauzero.benchmarks import READERS, Benchmark, _damage, _readers, _safe_pickle, read_store
 from tauzero.benchmarks._table import Column, Table
 from tauzero.spaces import BenchmarkFormatError, InvalidGenotypeError
 
@@ -144,7 +143,6 @@ VALUES: list[object] = [
     {k: float(k) for k in range(3000)},
     [b"a", b"b" * 300, bytearray(b"c" * 10), 2**31, -(2**40), 2**70, 2**3000, -1, 255, 256, 65535, 65536],
     ({1, 2}, frozenset({3}), (), (1,), (1, 2), (1, 2, 3), (1, 2, 3, 4), OrderedDict(a=1, b=[])),
-    [np.arange(5), np.float32(1.5), np.zeros((2, 3)), np.array(["ab", "c"])],
     [f"text {k}" for k in range(2000)] * 2,
     [[k, (k,), {k: k}] for k in range(3_000)],
 ]
@@ -152,43 +150,23 @@ VALUES: list[object] = [
 
 @pytest.mark.parametrize("protocol", range(6))
 @pytest.mark.parametrize("value", VALUES, ids=range(len(VALUES)))
-def test_the_scan_reads_pickles_as_the_unpickler_does(value: object, protocol: int) -> None:
-    """It passes what is harmless, finds harm at its end, and does not look at what lies behind the end."""
+def test_harm_at_the_end_of_a_pickle_is_found(value: object, protocol: int) -> None:
     data = pickle.dumps(value, protocol)
-    assert _pickle_scan.refusal(data) is None
+    assert _safe_pickle.loads(data, "x") == value
     for harm in (
         b"r\xff\xff\xff\x7f",
         b"p2000000000\n",
         b"\x96" + bytes([255] * 6) + b"\x00\x00",
         b"B\xff\xff\xff\x7f",
     ):
-        assert _pickle_scan.refusal(data + harm + b".") is None
-        assert _pickle_scan.refusal(data[:-1] + harm + b".") is not None, harm
+        with pytest.raises(BenchmarkFormatError):
+            _safe_pickle.loads(data[:-1] + harm + b".", "x")
 
 
 def test_containers_are_bounded() -> None:
-    assert "containers" in str(_pickle_scan.refusal(b"\x80\x04(" + b"\x8f" * 1001 + b"t.", 1000))
-    assert _pickle_scan.refusal(b"\x80\x04(" + b"\x8f" * 900 + b"t.", 1000) is None
-
-
-@pytest.mark.parametrize("protocol", range(6))
-@pytest.mark.parametrize("value", VALUES, ids=range(len(VALUES)))
-def test_containers_are_counted_exactly(value: object, protocol: int) -> None:
-    """Against the count of the standard library's disassembler; bytes within numbers and texts do not count."""
-    data = pickle.dumps(value, protocol)
-    made = {
-        "EMPTY_LIST", "EMPTY_DICT", "EMPTY_TUPLE", "EMPTY_SET", "LIST", "DICT", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3",
-        "REDUCE", "NEWOBJ", "FROZENSET",
-    }  # fmt: skip
-    count = sum(code.name in made for code, _, _ in pickletools.genops(data))
-    assert not _pickle_scan._makes(data, count)
-    assert count == 0 or _pickle_scan._makes(data, count - 1)
-
-
-def test_numbers_that_look_like_containers() -> None:
-    data = pickle.dumps([float(k) * 1.1e7 for k in range(20_000)] + ["]})]" * 2000])
-    assert data.count(b"]") > 3000
-    assert _pickle_scan.refusal(data, 3000) is None
+    with pytest.raises(BenchmarkFormatError):
+        _safe_pickle.loads(b"\x80\x04(" + b"\x8f" * 2_000_000 + b"t.", "x")
+    assert _safe_pickle.loads(b"\x80\x04(" + b"\x8f" * 900 + b"t.", "x") == (set(),) * 900
 
 
 # -- what Parquet can announce, and the net beneath the readers -------------------------------
