@@ -382,6 +382,14 @@ class Machine(Input):
             raise pickle.UnpicklingError("a call of nothing")
         return self._push(function(*arguments))
 
+    def _new(self) -> bool:
+        """A new object of a class that the caller has allowed, as protocol 2 and later write it, without arguments."""
+        arguments, kind = self._stack.pop(), self._stack.pop()
+        self._count_large()
+        if arguments != () or type(kind) is not type:
+            raise pickle.UnpicklingError("a new object of no plain class, or with arguments")
+        return self._push(kind())
+
     def _build(self) -> bool:
         state = self._stack.pop()
         restore = getattr(self._stack[-1], "__setstate__", None)
@@ -447,6 +455,7 @@ _RARE: Final[dict[int, Callable[[Machine], bool | None]]] = {
     ord("c"): Machine._global,
     0x93: Machine._stack_global,
     ord("R"): Machine._reduce,
+    0x81: Machine._new,
     ord("b"): Machine._build,
     ord("P"): lambda m: m._persistent_id(m._line().decode("ascii")),
     ord("Q"): lambda m: m._persistent_id(m._stack.pop()),

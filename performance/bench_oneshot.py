@@ -109,7 +109,7 @@ def main() -> None:
                 }
             )
             print(
-                f"{space:12s} {name:20s} {times[name].mean():7.3f} s a step, {ratio.mean():5.2f} times as fast as DARTS; "
+                f"{space:12s} {name:20s} {times[name].mean():7.3f} s a step, {ratio.mean():5.2f} × DARTS's speed; "
                 f"{memory[name]:8.1f} MB, {memory[name] / memory[BASELINE]:.3f} of DARTS",
                 flush=True,
             )
