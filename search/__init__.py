@@ -18,6 +18,7 @@ __all__ = [
     "Algorithm",
     "ArrayObjective",
     "Bananas",
+    "BuildPlan",
     "Comparison",
     "DifferentialEvolution",
     "Evaluation",
@@ -44,10 +45,12 @@ __all__ = [
     "Trajectory",
     "WeakNAS",
     "WithCosts",
+    "build_table",
     "compare_prediction_with_lookup",
     "create",
     "identity",
     "names",
+    "plan_table",
     "register",
     "run",
     "study",
@@ -81,6 +84,7 @@ from tauzero.search.regularized_evolution import RegularizedEvolution
 from tauzero.search.reinforce import Reinforce
 from tauzero.search.smac import SMAC
 from tauzero.search.surrogate_objective import SurrogateObjective
+from tauzero.search.table_building import BuildPlan, build_table, plan_table
 from tauzero.search.tauzero_search import TauZeroSearch
 from tauzero.search.tpe import TPE
 from tauzero.search.training_objective import TrainingObjective

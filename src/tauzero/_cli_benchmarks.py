@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from tauzero._cli_benchmarks_build import build
 from tauzero._cli_support import (
     DatasetOption,
     JsonOption,
@@ -124,6 +125,9 @@ def query(
     cells = [[r["index"], r["arch"], f"{r['value']:.6g}", r["cost_s"]] for r in rows]
     title = f"{name}: {metric} on {dataset}"
     emit(payload, as_json, make_table(title, ["index", "arch", metric, "training s"], cells))
+
+
+benchmarks.command()(build)
 
 
 def _info_table(title: str, facts: dict[str, Any]) -> Any:
