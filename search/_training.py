@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Images", "load", "train"]
+__all__ = ["BUILT_IN", "Images", "crop_and_flip", "load", "train"]
 
 import math
 import time
@@ -23,7 +23,7 @@ from tauzero.proxies._images import load_batch
 from tauzero.spaces import Genotypes, SearchSpace
 
 #: Where no more are asked for: all of scikit-learn's digits, and as many images of noise.
-_BUILT_IN = {"digits": 1797, "noise": 1797}
+BUILT_IN = {"digits": 1797, "noise": 1797}
 #: Pixels that random crops are shifted by at most, as a share of the image: 4 of CIFAR-10's 32.
 _SHIFT = 1 / 8
 
@@ -55,8 +55,8 @@ def load(
     torch.optim.SGD([torch.zeros(1, requires_grad=True)], 0.1)
     where = torch.device("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else torch.device(device)
     number = count
-    if number is None and isinstance(data, str) and data in _BUILT_IN:
-        number = _BUILT_IN[data]
+    if number is None and isinstance(data, str) and data in BUILT_IN:
+        number = BUILT_IN[data]
     elif number is None and not isinstance(data, str | Path):
         number = len(data[0] if isinstance(data, tuple) else data)
     if number is None:
@@ -115,7 +115,7 @@ def train(
                 chosen = order[step * size : (step + 1) * size]
                 batch = pixels[chosen]
                 if recipe["augment"]:
-                    batch = _crop_and_flip(batch, generator)
+                    batch = crop_and_flip(batch, generator)
                 loss = functional.cross_entropy(network(batch), labels[chosen])
                 optimiser.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]
@@ -138,7 +138,7 @@ def _accuracy(network: torch.nn.Module, images: Images) -> float:
     return 100.0 * right / len(labels)
 
 
-def _crop_and_flip(batch: Tensor, generator: torch.Generator) -> Tensor:
+def crop_and_flip(batch: Tensor, generator: torch.Generator) -> Tensor:
     """Random crops of images with a border of zeros, and mirror images of half of them."""
     n, _, height, width = batch.shape
     shift = max(1, round(height * _SHIFT))

@@ -21,7 +21,7 @@ TORCH = frozenset({"torch", "torch_geometric"})
 #: Files of other rooms that define torch modules; to import one of these is to import torch.
 TORCH_FILES = {
     "encoders": frozenset({"_pretraining_autoencoder.py", "_pretraining_masked.py", "_pretraining_network.py"}),
-    "search": frozenset({"_training.py"}),
+    "search": frozenset({"_table_training.py", "_training.py"}),
     "surrogates": frozenset(
         {
             "_gnn_directed.py",

