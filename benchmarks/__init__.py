@@ -18,6 +18,7 @@ __all__ = [
     "atomic_path",
     "available",
     "data_folder",
+    "has_scheme",
     "import_table",
     "load",
     "names",
@@ -29,6 +30,7 @@ from tauzero.benchmarks._benchmark import Benchmark
 from tauzero.benchmarks._files import UnwritableFolderError, atomic_path, data_folder
 from tauzero.benchmarks._library import MissingTableError, available, import_table, load, names
 from tauzero.benchmarks._readers import READERS, Reader
+from tauzero.benchmarks._schemes import has_scheme
 from tauzero.benchmarks._store import read_store, write_store
 from tauzero.benchmarks._table import Column, Table
 from tauzero.spaces import Progress
