@@ -49,7 +49,7 @@ def find_benchmark(place: str | os.PathLike[str]) -> SurrogateBenchmark:
         return _read_folder(_SHIPPED / text)
     if text in pretrained_names():
         return _of_model(load(text), text)
-    raise unknown_name("surrogate benchmark, neither a folder nor", text, {*benchmark_names(), *pretrained_names()})
+    raise unknown_name("surrogate benchmark or folder", text, {*benchmark_names(), *pretrained_names()})
 
 
 def read_validity(folder: Path) -> dict[str, Any] | None:
@@ -151,7 +151,7 @@ def _noise(given: dict[str, Any]) -> Noise:
         return RunNoise(tuple(map(float, given["value"])), tuple(map(float, given["std"])), str(given["source"]))
     if kind not in {"predictive", "none"}:
         raise ValueError(f"unknown kind of noise {kind!r}")
-    return kind  # type: ignore[no-any-return] # one of the two literals
+    return kind
 
 
 def _cost(folder: Path, given: object) -> Surrogate | float | None:

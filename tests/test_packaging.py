@@ -91,6 +91,8 @@ def _expected_files() -> set[str]:
         expected |= {f"{prefix}/{path.name}" for path in folder.glob("*.py")}
     pretrained = ROOT / "surrogates" / "pretrained"
     expected |= {f"tauzero/surrogates/{p.relative_to(ROOT / 'surrogates').as_posix()}" for p in pretrained.glob("*/*")}
+    shipped = [p for p in (ROOT / "surrogates" / "shipped").rglob("*") if p.is_file()]
+    expected |= {f"tauzero/surrogates/{p.relative_to(ROOT / 'surrogates').as_posix()}" for p in shipped}
     templates = ROOT / "evaluation" / "_report" / "templates"
     expected |= {f"tauzero/evaluation/{p.relative_to(ROOT / 'evaluation').as_posix()}" for p in templates.iterdir()}
     return expected

@@ -129,7 +129,7 @@ def validity(
     if against is None and not made.origins:
         fail(f"{name} does not say what it learned from: name a table by --against.")
     table = load(against or made.origins[0], source)
-    more = {} if not algorithms else {"algorithms": split_names(algorithms)}
+    more: dict[str, Any] = {} if not algorithms else {"algorithms": split_names(algorithms)}
     start = perf_counter()
     with progress_bar("judging") as progress:
         report = evaluation.validity(
