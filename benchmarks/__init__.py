@@ -22,6 +22,7 @@ __all__ = [
     "available",
     "data_folder",
     "download",
+    "has_scheme",
     "import_table",
     "load",
     "names",
@@ -35,6 +36,7 @@ from tauzero.benchmarks._download import Download, DownloadError, download
 from tauzero.benchmarks._files import UnwritableFolderError, atomic_path, data_folder
 from tauzero.benchmarks._library import MissingTableError, available, import_table, load, names
 from tauzero.benchmarks._readers import READERS, Reader
+from tauzero.benchmarks._schemes import has_scheme
 from tauzero.benchmarks._sources import Source, sources
 from tauzero.benchmarks._store import read_store, write_store
 from tauzero.benchmarks._table import Column, Table

@@ -46,6 +46,10 @@ class Benchmark:
         The columns.
     """
 
+    #: Whether every architecture of the space can be asked for, be it in `architectures` or not: nothing is looked
+    #: up, a model predicts (``benchmarks.load("surrogate:…")``).
+    on_demand: bool = False
+
     def __init__(self, table: Table) -> None:
         self._table = table
         self._columns: dict[_Key, Column] = {c.key: c for c in table.columns}
@@ -67,6 +71,11 @@ class Benchmark:
     def name(self) -> str:
         """Name of the benchmark."""
         return self._table.name
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """Names of the tables that the figures come from: its own, or those that a surrogate was fitted on."""
+        return (self.name,)
 
     @property
     def space(self) -> SearchSpace:

@@ -19,6 +19,7 @@ from tauzero.benchmarks._files import UnwritableFolderError, atomic_path, data_f
 from tauzero.benchmarks._origin import origin_for
 from tauzero.benchmarks._parts import parts_of, remove_parts
 from tauzero.benchmarks._readers import benchmark_names, find_reader
+from tauzero.benchmarks._schemes import has_scheme, open_by_scheme
 from tauzero.benchmarks._sources import sources_of
 from tauzero.benchmarks._store import is_store, read_store, write_store
 from tauzero.benchmarks._table import Table
@@ -58,7 +59,8 @@ def load(name: str, source: str | os.PathLike[str] | None = None) -> Benchmark:
     Parameters
     ----------
     name
-        One of `names`, such as ``"nasbench201"``.
+        One of `names`, such as ``"nasbench201"``; or ``"surrogate:DIR"`` or ``"surrogate:NAME"``: a fitted surrogate
+        in a table's place (`tauzero.surrogates.SurrogateBenchmark`), from a folder or of those that ship with tauzero.
     source
         A table of tauzero (``.arrow``), which is mapped; or a file or folder that `import_table`
         takes, which is read into memory and nothing is written. None for the table ``NAME.arrow`` of
@@ -79,6 +81,8 @@ def load(name: str, source: str | os.PathLike[str] | None = None) -> Benchmark:
     UnwritableFolderError
         If a table has to be imported and the data folder cannot be written to.
     """
+    if has_scheme(name):
+        return open_by_scheme(name, source)
     if source is not None:
         return Benchmark(_read(name, _existing(source), silent))
     path = data_folder() / f"{name}{_SUFFIX}"

@@ -12,6 +12,7 @@ __all__ = [
     "EvaluationResult",
     "Predictions",
     "Split",
+    "ValidityReport",
     "coarsest_classes",
     "coverage",
     "evaluate",
@@ -31,11 +32,13 @@ __all__ = [
     "report",
     "save_predictions",
     "spearman",
+    "validity",
 ]
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from tauzero.evaluation._validity import ValidityReport, validity
 from tauzero.evaluation.metrics import (
     coverage,
     kendall_tau,

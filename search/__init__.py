@@ -18,6 +18,7 @@ __all__ = [
     "Algorithm",
     "ArrayObjective",
     "Bananas",
+    "BenchmarkObjective",
     "BuildPlan",
     "Comparison",
     "DifferentialEvolution",
@@ -67,6 +68,7 @@ from tauzero.search._study_result import StudyResult
 from tauzero.search.asha import ASHA
 from tauzero.search.bananas import Bananas
 from tauzero.search.base import Algorithm, MultiFidelityAlgorithm, identity
+from tauzero.search.benchmark_objective import BenchmarkObjective
 from tauzero.search.bohb import BOHB
 from tauzero.search.comparison import Comparison, compare_prediction_with_lookup
 from tauzero.search.costed_objective import WithCosts

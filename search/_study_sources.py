@@ -99,7 +99,7 @@ def transfer_sources(design: Design, algorithms: Sequence[str]) -> dict[str, lis
 def _trained_on(who: str, source: Any, design: Design) -> list[str]:
     from tauzero import surrogates
 
-    here = f"{design.benchmark.name}/{design.dataset}"
+    judging = [f"{name}/{design.dataset}" for name in design.benchmark.origins]
     if isinstance(source, str | Path):
         text = str(source)
         known = text in surrogates.pretrained_names() and text != "multi-space"
@@ -117,7 +117,8 @@ def _trained_on(who: str, source: Any, design: Design) -> list[str]:
             f"What {who!r} starts from must say what it was trained on (a benchmark and a data set in its metadata), "
             f"so that a study can tell that it is not the judging table. Got {source!r}."
         )
-    if here in sources:
+    here = next((name for name in judging if name in sources), None)
+    if here is not None:
         raise ValueError(
             f"What {who!r} starts from, {source!r}, was trained on {here}, the very table that this study judges on: "
             "its result would say nothing about search. Use weights from other spaces or data sets."

@@ -259,10 +259,13 @@ class TableObjective(ArrayObjective):
             raise ValueError(
                 f"A search by look-up needs a table of the whole space, and {benchmark.space.name} has about "
                 f"{benchmark.space.size:.1e} architectures: search over predictions of a surrogate instead "
-                "(SurrogateObjective; on the command line --objective surrogate)."
+                "(SurrogateObjective, or BenchmarkObjective of a surrogate benchmark; on the command line "
+                "--objective surrogate)."
             )
         self.metric, table, self.notes = _drive_table(benchmark, self.dataset, metric, epoch, seed)
         super().__init__(benchmark.space, table, label=self._describe())
+        if benchmark.on_demand:
+            self.notes += (f"{benchmark.name} predicts: what a search finds there was not trained.",)
         known = benchmark.epochs(self.dataset, self.metric)
         self.full_epochs = 0 if not known else int(known[-1] if epoch is None else epoch)
         self._tables, self._seconds = {self.full_epochs: self.table}, {}
@@ -288,7 +291,8 @@ class TableObjective(ArrayObjective):
         details = "".join(
             f", {name} {value}" for name, value in (("epoch", self.epoch), ("run", self.seed)) if value is not None
         )
-        return f"looked-up {self.metric} on {self.dataset}{details}"
+        verb = "predicted" if self.benchmark.on_demand else "looked-up"
+        return f"{verb} {self.metric} on {self.dataset}{details}"
 
     @property
     def costs(self) -> npt.NDArray[np.float64]:

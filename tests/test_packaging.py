@@ -92,6 +92,8 @@ def _expected_files() -> set[str]:
     pretrained = ROOT / "surrogates" / "pretrained"
     expected |= {f"tauzero/surrogates/{p.relative_to(ROOT / 'surrogates').as_posix()}" for p in pretrained.glob("*/*")}
     expected |= {f"tauzero/benchmarks/embedded/{p.name}" for p in (ROOT / "benchmarks" / "embedded").glob("*")}
+    shipped = [p for p in (ROOT / "surrogates" / "shipped").rglob("*") if p.is_file()]
+    expected |= {f"tauzero/surrogates/{p.relative_to(ROOT / 'surrogates').as_posix()}" for p in shipped}
     templates = ROOT / "evaluation" / "_report" / "templates"
     expected |= {f"tauzero/evaluation/{p.relative_to(ROOT / 'evaluation').as_posix()}" for p in templates.iterdir()}
     return expected

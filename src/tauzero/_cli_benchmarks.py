@@ -20,8 +20,11 @@ from tauzero._cli_support import (
     make_table,
     progress_bar,
 )
+from tauzero._cli_surrogate_benchmarks import fit_surrogate, validity
 
 benchmarks = typer.Typer(no_args_is_help=True, help="Import tables, say what they hold and look results up.")
+benchmarks.command("fit-surrogate")(fit_surrogate)
+benchmarks.command("validity")(validity)
 
 
 @benchmarks.command("list")
@@ -33,6 +36,7 @@ def list_tables(as_json: JsonOption = False) -> None:
     """
     from tauzero.benchmarks import available, data_folder, names
     from tauzero.benchmarks._embedded import embedded
+    from tauzero.surrogates import benchmark_names
 
     paths, packed = available(), embedded()
     rows = [
@@ -55,7 +59,9 @@ def list_tables(as_json: JsonOption = False) -> None:
         "nasbench201 is imported by itself where the extra tauzero\\[nasbench201] is installed. "
         "Embedded tables come with the package."
     )
-    emit({"benchmarks": rows, "folder": data_folder()}, as_json, table, hint)
+    predicted = [f"surrogate:{name}" for name in benchmark_names()]
+    more = f"Predicted by surrogates, without a table: {', '.join(predicted)}."
+    emit({"benchmarks": rows, "folder": data_folder(), "surrogates": predicted}, as_json, table, hint, more)
 
 
 def _bytes(path: Path | None) -> int | None:
@@ -65,7 +71,7 @@ def _bytes(path: Path | None) -> int | None:
 @benchmarks.command()
 @guarded()
 def info(
-    name: Annotated[str, typer.Argument(help="A table, such as nasbench201.")],
+    name: Annotated[str, typer.Argument(help="A table, such as nasbench201, or surrogate:NAME.")],
     source: SourceOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -101,7 +107,7 @@ def import_(
 @benchmarks.command()
 @guarded()
 def query(
-    name: Annotated[str, typer.Argument(help="A table, such as nasbench201.")],
+    name: Annotated[str, typer.Argument(help="A table, such as nasbench201, or surrogate:NAME.")],
     arch: Annotated[list[str], typer.Option("--arch", help="An architecture; may be repeated.")],
     dataset: DatasetOption = None,
     metric: Annotated[str | None, typer.Option("--metric", help="By default the table's main accuracy.")] = None,
@@ -150,6 +156,14 @@ def _info_table(title: str, facts: dict[str, Any]) -> Any:
             single = max((len(found) for found in runs.values()), default=0)
             lines.append(f"{metric}{after}" + (f" ({single} runs and their mean)" if single else ""))
         rows.append([dataset, "\n".join(lines)])
+    for entry in facts.get("surrogate", ()):  # of a surrogate benchmark
+        noise = {"runs": "training runs", "predictive": "predictive deviation"}.get(entry["noise"], entry["noise"])
+        text = f"{entry['model']}, {entry['training_networks']:,} networks; noise: {noise}; cost: {entry['cost']}"
+        rows.append([f"model of {entry['dataset']}", text])
+    if facts.get("validity"):
+        held = facts["validity"]["held_out"]
+        figures = f"tau {held['all']['tau']:.3f}, MAE {held['all']['mae']:.3f}"
+        rows.append(["validity", f"{figures} on {held['rows']:,} unseen rows of {facts['validity']['against']}"])
     provenance = dict(facts["provenance"])
     if "files" in provenance:
         provenance["files"] = ", ".join(str(entry["name"]) for entry in provenance["files"])

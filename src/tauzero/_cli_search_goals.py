@@ -15,6 +15,8 @@ from tauzero.spaces.errors import unknown_name
 OBJECTIVES = ("table", "surrogate", "proxy", "training")
 #: Rows that the surrogate is fitted on unless --train or a model says otherwise.
 _TRAIN = 156
+#: Architectures of a space that a surrogate benchmark predicts before a search begins.
+_WHOLE = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,7 @@ def place_of(name: str, source: str | None, *, needs_table: bool) -> tuple[Any, 
     """The space that is searched and its table, None where the name is a space's or the table is not here."""
     from tauzero import benchmarks, spaces
 
-    if source is not None or needs_table or name in benchmarks.names():
+    if source is not None or needs_table or benchmarks.has_scheme(name) or name in benchmarks.names():
         try:
             table = benchmarks.load(name, source)
         except benchmarks.MissingTableError:
@@ -95,6 +97,8 @@ def goal_of(wanted: Wanted, space: Any, table: Any, dataset: str | None, seed: i
     from tauzero import search
 
     if wanted.objective == "table":
+        if table.on_demand and not (space.enumerable and space.size <= _WHOLE):
+            return _predicted(wanted, table, dataset)
         if not space.enumerable:
             fail(
                 f"a search by look-up needs a space that can be enumerated, and {space.name} has about "
@@ -134,6 +138,18 @@ def goal_of(wanted: Wanted, space: Any, table: Any, dataset: str | None, seed: i
         engine: Any = wanted.engine  # the room says which there are
         goal.objective = search.ParallelObjective(goal.objective, engine, wanted.workers, address=wanted.address)
         goal.close = goal.objective.close
+    if wanted.costs:
+        goal.objective = search.WithCosts(goal.objective, wanted.costs, options=wanted.options or None)
+    return goal
+
+
+def _predicted(wanted: Wanted, table: Any, dataset: str | None) -> Goal:
+    """A surrogate benchmark that is asked query by query: predicting its whole space would take longer, or for ever."""
+    from tauzero import search
+
+    if wanted.epochs and wanted.epochs != [*table.epochs(dataset, table.main_metric(dataset))]:
+        fail(f"--epochs: {table.name} knows {', '.join(map(str, table.epochs(dataset))) or 'no training budgets'}.")
+    goal = Goal(search.BenchmarkObjective(table, dataset))
     if wanted.costs:
         goal.objective = search.WithCosts(goal.objective, wanted.costs, options=wanted.options or None)
     return goal
