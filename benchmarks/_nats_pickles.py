@@ -41,7 +41,7 @@ MAX_ONE: Final = 8 * 2**20
 
 _META, _SUFFIX = "meta.pickle.pbz2", ".pickle.pbz2"
 _FILE = re.compile(r"\d{6}\.pickle\.pbz2")
-_PART = 250  # architectures
+_PART = 100  # architectures, some three seconds of work
 _HEAD = 2**16
 _ONE_FILE = Limits(string=2**20, entry=2 * MAX_ONE, names=512 * 2**20)
 
