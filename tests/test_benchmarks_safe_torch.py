@@ -105,7 +105,9 @@ def test_torch_is_not_imported(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", FORMATS)
-@pytest.mark.parametrize("function", [os.system, eval, getattr, functools.partial, np.load, torch.load], ids=str)
+@pytest.mark.parametrize(
+    "function", [os.system, eval, getattr, functools.partial, np.load, torch.load], ids=lambda f: f.__name__
+)
 def test_commands_are_refused_and_not_run(form: str, function: Any, tmp_path: Path) -> None:
     witness = tmp_path / "witness"
 

@@ -18,7 +18,7 @@ from torch.nn import functional
 from tauzero.proxies._image_files import open_images
 from tauzero.proxies._image_source import ImageSource, UnusableError
 from tauzero.proxies._images import _standardise, load_batch
-from tauzero.search._training import _crop_and_flip
+from tauzero.search._training import crop_and_flip
 from tauzero.search.oneshot._settings import Settings
 
 _BUILT_IN = {"digits": 1797, "noise": 1797}
@@ -174,7 +174,7 @@ def augmented(batch: Tensor, images: Images, cutout: int, generator: torch.Gener
     """Random crops and mirror images, then cutout (DeVries and Taylor, 2017), of training images ``[b, 3, H, W]``."""
     if images.augment:
         # Crops come with the channels last, and convolutions would stay in that order: on a CPU half as fast.
-        batch = _crop_and_flip(batch, generator).contiguous()
+        batch = crop_and_flip(batch, generator).contiguous()
     if cutout:
         n, _, height, width = batch.shape
         half = cutout // 2
