@@ -145,8 +145,9 @@ def _column(
         packed = arrays[kind][meta["place"]].astype(np.float64)
         of_networks = 100.0 * packed / meta["images"] if kind == "answers" else packed
         values = of_networks.astype(dtype)[network_of]
-    names = ("dataset", "metric", "epoch", "run", "unit")
-    column = Column(*(meta[name] for name in names), values, meta["description"])
+    column = Column(
+        meta["dataset"], meta["metric"], meta["epoch"], meta["run"], meta["unit"], values, meta["description"]
+    )
     found.setdefault(key, []).append(column)
     return column
 

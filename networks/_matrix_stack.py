@@ -44,31 +44,33 @@ class _Convolutions(nn.Module):
         self.weight = nn.Parameter(torch.stack([m.weight.detach() for m in layers]))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.apply(x, self.prepare(x.shape[2]))
+        return self.convolve(x, self.prepare(x.shape[2]))
 
     def prepare(self, width: int, scale: Tensor | None = None) -> Tensor:
-        """The weights as `apply` reads them, times ``[p, c']``."""
+        """The weights as `convolve` reads them, times ``[p, c']``."""
         weight = self.weight if scale is None else self.weight * scale[:, :, None, None, None]
         if self.kernel > 1 and width <= _ROWS_UP_TO:
-            matrices: Tensor = _RowMatrices.apply(weight, width, self.stride)
+            matrices: Tensor = _RowMatrices.apply(weight, width, self.stride)  # type: ignore[no-untyped-call]
             return matrices
         return weight.transpose(3, 4).flatten(2)
 
-    def apply(self, x: Tensor, prepared: Tensor, shift: Tensor | None = None) -> Tensor:  # type: ignore[override]
+    def convolve(self, x: Tensor, prepared: Tensor, shift: Tensor | None = None) -> Tensor:
         """The convolution; `shift`, ``[p, c']``, is added."""
         p, out_channels = self.weight.shape[:2]
         width, height, images = x.shape[2:]
         s = self.stride
         by_rows = prepared.dim() == 4
         if by_rows and s == 1 and len(x) == p:
-            found = _RowConvolution.apply(x, prepared)
+            found = _RowConvolution.apply(x, prepared)  # type: ignore[no-untyped-call]
         else:
             if by_rows:
                 matrix = prepared.permute(1, 2, 0, 3).flatten(2)
-                columns = _Rows.apply(x, self.kernel, s).view(len(x), matrix.shape[2], -1)
+                spread = _Rows.apply(x, self.kernel, s)  # type: ignore[no-untyped-call]
+                columns = spread.view(len(x), matrix.shape[2], -1)
             elif self.kernel > 1:
                 matrix = prepared
-                columns = _Windows.apply(x, self.kernel, s).view(len(x), matrix.shape[2], -1)
+                spread = _Windows.apply(x, self.kernel, s)  # type: ignore[no-untyped-call]
+                columns = spread.view(len(x), matrix.shape[2], -1)
             else:
                 matrix, columns = prepared, x[:, :, ::s, ::s].flatten(2)
             if len(x) == p:
@@ -264,7 +266,7 @@ class _ConvolutionNorms(nn.Module):
         if width not in self._folded:
             scale, shift = self.norms.affine(self.count)
             self._folded[width] = (self.convolutions.prepare(width, scale), shift)
-        return self.convolutions.apply(x, *self._folded[width])
+        return self.convolutions.convolve(x, *self._folded[width])
 
     def train(self, mode: bool = True) -> Self:
         """Weights change only in training: what evaluation has made of them is forgotten on the way there and back."""
@@ -327,10 +329,10 @@ class _Cells(nn.Module):
                 layer = cell.layers[edge]
                 edges.setdefault((source, target, *_kind(layer)), []).append((target, network, layer))
         found: dict[tuple[int, str, int, int], list[tuple[int, int, nn.Module]]] = {}
-        for (source, target, *kind), members in edges.items():
+        for (source, target, kind, size), members in edges.items():
             # What all networks have needs no picking; the rest is joined, whichever its target.
             alone = target if len(members) == self.size else 0
-            found.setdefault((source, kind[0], kind[1], alone), []).extend(members)
+            found.setdefault((source, kind, size, alone), []).extend(members)
         self.terms = nn.ModuleList()
         for (source, kind, *_), members in sorted(found.items(), key=lambda item: item[0]):
             members.sort(key=lambda member: member[:2])
@@ -371,7 +373,7 @@ class _Cells(nn.Module):
 def _kind(layer: nn.Module) -> tuple[str, int]:
     """Operations of one kind are computed together."""
     if isinstance(layer, ReLUConvNorm):
-        return "convolution", int(layer.op[1].kernel_size[0])  # type: ignore[union-attr, index]
+        return "convolution", int(layer.op[1].kernel_size[0])  # type: ignore[index]
     return ("pooling", 3) if isinstance(layer, Pooling) else ("identity", 1)
 
 

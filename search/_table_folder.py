@@ -141,7 +141,7 @@ class BuildFolder(OneWriterFolder):
 
     def append(self, group: Group, curves: Curves, results: Results) -> None:
         """Keep a group's curves in a file of its own; once this returns they survive a kill and a power cut."""
-        arrays = {
+        arrays: dict[str, npt.NDArray[Any]] = {
             **{name: np.asarray(getattr(curves, name), dtype=np.int32) for name in _COUNTS},
             "loss": curves.loss,
             "seconds": np.array(curves.seconds),

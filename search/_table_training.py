@@ -77,7 +77,8 @@ def load_split(
     order = torch.from_numpy(np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1,))).permutation(number))
     classes = int(found.labels.max()) + 1 if num_classes is None else num_classes
     parts = torch.split(order, [counts[0], counts[1], number - counts[0] - counts[1]])
-    return Split(*((found.images[part], found.labels[part]) for part in parts), classes), found.description
+    train, validation, test = ((found.images[part], found.labels[part]) for part in parts)
+    return Split(train, validation, test, classes), found.description
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -121,7 +122,10 @@ def train_group(
     built = [_begin(space, row, seed, split, protocol, dtype=dtype, weights=weights) for row in rows]
     parts = [_train(module, size, seed, split, protocol) for module, size in networks.train_together(space, built)]
     return Curves(
-        *(np.concatenate([getattr(p, name) for p in parts]) for name in ("loss", "train", "validation", "test")),
+        np.concatenate([p.loss for p in parts]),
+        np.concatenate([p.train for p in parts]),
+        np.concatenate([p.validation for p in parts]),
+        np.concatenate([p.test for p in parts]),
         sum(p.seconds for p in parts),
     )
 

