@@ -109,8 +109,8 @@ def validity(
     runs_metric
         Metric of the table whose single runs the benchmark's runs are compared with; by default the column's own.
     judged, seeds
-        Measures are taken on all unseen rows, and on `seeds` random sets of so many of them (all of them where there
-        are fewer): mean and standard deviation say how much a set of that size decides.
+        Measures are taken on all unseen rows, and on `seeds` random sets of so many of them (half of them where
+        there are fewer than twice as many): mean and standard deviation say how much a set of that size decides.
     regions
         Number of regions of equal size by true value.
     refit, refit_rows
@@ -266,7 +266,7 @@ def _mask(rows: npt.ArrayLike, size: int) -> npt.NDArray[np.bool_]:
 
 
 def _held_out(truth: Floats, predicted: Floats, judged: int, seeds: int) -> dict[str, Any]:
-    count = min(judged, len(truth))
+    count = max(2, min(judged, len(truth) // 2))  # sets of all rows would not differ
     found = []
     for seed in range(seeds):
         some = np.random.default_rng([_DRAWS, seed]).choice(len(truth), count, replace=False)
