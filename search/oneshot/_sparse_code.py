@@ -132,7 +132,7 @@ class SparseCode:
         moved = np.zeros(len(which))
         lengths = np.array([len(self.groups[g].places) for g in which], dtype=np.int64)
         for n in np.unique(lengths):  # those of one length at once
-            places = np.flatnonzero(lengths == n)
+            places = np.flatnonzero(lengths == n).tolist()
             chosen = [which[p] for p in places]
             found = recover(
                 np.stack([self.matrices[g] for g in chosen]),

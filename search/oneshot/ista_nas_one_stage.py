@@ -110,7 +110,7 @@ class ISTANASOneStage(OneShotMethod):
                 )
         self.code = SparseCode(supernet, self.options, generator)
         #: Gates of frozen choices, NaN elsewhere.
-        self.fixed = torch.full_like(self.code.gates().weights, torch.nan)
+        self.fixed = torch.full(supernet.shape, torch.nan).to(self.code.b)
         self.frozen = np.zeros(len(self.code.groups), dtype=np.bool_)
         #: Epochs that the search took; None while it goes on.
         self.searched: int | None = None

@@ -182,7 +182,7 @@ def _checked(A: npt.ArrayLike, b: npt.ArrayLike, start: npt.ArrayLike | None) ->
     shape = (matrices.shape[0], matrices.shape[2])
     x = np.zeros(shape) if start is None else np.atleast_2d(np.array(start, dtype=np.float64))
     if x.shape != shape:
-        raise ValueError(f"The 'start' argument must have shape {shape}. Got {np.shape(start)}.")
+        raise ValueError(f"The 'start' argument must have shape {shape}. Got {x.shape}.")
     for name, array in (("A", matrices), ("b", targets), ("start", x)):
         if not np.isfinite(array).all():
             raise ValueError(f"The '{name}' argument must be finite. Got NaN or infinity.")
