@@ -153,12 +153,10 @@ VALUES: list[object] = [
 def test_harm_at_the_end_of_a_pickle_is_found(value: object, protocol: int) -> None:
     data = pickle.dumps(value, protocol)
     assert _safe_pickle.loads(data, "x") == value
-    for harm in (
-        b"r\xff\xff\xff\x7f",
-        b"p2000000000\n",
-        b"\x96" + bytes([255] * 6) + b"\x00\x00",
-        b"B\xff\xff\xff\x7f",
-    ):
+    # Python's own memo would be a table of gigabytes; this one has room for what is kept.
+    for memo in (b"r\xff\xff\xff\x7f", b"p2000000000\n"):
+        assert _safe_pickle.loads(data[:-1] + memo + b".", "x") == value
+    for harm in (b"\x96" + bytes([255] * 6) + b"\x00\x00", b"B\xff\xff\xff\x7f"):
         with pytest.raises(BenchmarkFormatError):
             _safe_pickle.loads(data[:-1] + harm + b".", "x")
 
