@@ -143,14 +143,12 @@ def card(table: Table, figures: dict[str, Any]) -> str:
     return f"""# digits201
 
 All {table.rows:,} cells of NAS-Bench-201, each different network really trained on scikit-learn's digits: the table
-that
-comes with the package. `tauzero.benchmarks.load("digits201")` unpacks it into the data folder at first use.
+that comes with the package. `tauzero.benchmarks.load("digits201")` unpacks it into the data folder at first use.
 
     python examples/build_digits201.py --out FOLDER --pack
 
-{made["trainings"]:,} trainings ({made["seeds"]} seeds), {made["processor_seconds"] / 60:.0f} processor minutes of
-training
-besides evaluation; {", ".join(f"{k} {v}" for k, v in made["versions"].items())}.
+{made["trainings"]:,} trainings ({made["seeds"]} seeds), {made["processor_seconds"] / 60:.0f} processor minutes
+of training besides evaluation; {", ".join(f"{k} {v}" for k, v in made["versions"].items())}.
 
 Licence: {table.licence}.
 
@@ -164,8 +162,7 @@ Licence: {table.licence}.
 
 Kendall's tau in test accuracy. *Between runs*: one training against another. *Between means*: what the mean of this
 table's runs is expected to have with the mean of as many others, and *with expectation* with the mean of infinitely
-many, both from the
-variances within and between networks as if all were normal.
+many, both from the variances within and between networks as if all were normal.
 
 | epoch | runs, all cells | runs, different networks | means | expectation | means at 0, 10, 25, 50, 75, 90, 100 % |
 |---|---|---|---|---|---|

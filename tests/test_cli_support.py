@@ -20,7 +20,7 @@ from tauzero.cli import app
 from tauzero.spaces import BenchmarkFormatError, MissingExtraError, UnknownNameError
 
 COMMANDS = ("demo", "spaces", "fit", "predict", "evaluate", "score", "search", "study", "report")
-GROUP = ("list", "info", "import", "query", "download", "check")
+GROUP = ("list", "info", "import", "query", "download", "check", "build", "fit-surrogate", "validity")
 
 
 @pytest.mark.parametrize("command", [[c] for c in COMMANDS] + [["benchmarks", c] for c in GROUP], ids=" ".join)

@@ -204,10 +204,10 @@ def test_the_recipe_is_that_of_the_paper(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_crops_and_mirror_images() -> None:
-    from tauzero.search._training import _crop_and_flip
+    from tauzero.search._training import crop_and_flip
 
     images = torch.arange(3 * 8 * 8, dtype=torch.float32).reshape(1, 3, 8, 8).repeat(200, 1, 1, 1) + 1
-    made = _crop_and_flip(images, torch.Generator().manual_seed(0))
+    made = crop_and_flip(images, torch.Generator().manual_seed(0))
     padded = np.pad(images[0].numpy(), ((0, 0), (1, 1), (1, 1)))
     possible = [padded[:, y : y + 8, x : x + 8] for y in range(3) for x in range(3)]
     possible += [image[:, :, ::-1] for image in possible]
