@@ -86,7 +86,7 @@ def test_list_info_and_query(run: Run) -> None:
     mean, first, again = as_json(run(*ask)), as_json(run(*ask, "--run", 5)), as_json(run(*ask, "--run", 5))
     assert mean["value"] == pytest.approx(93.0, abs=2.0)
     assert first["value"] == again["value"] != mean["value"]
-    assert mean["rows"][0]["cost_s"] == pytest.approx(110, rel=0.1)
+    assert mean["rows"][0]["cost_s"] == pytest.approx(110, rel=0.25)  # of 120 rows, none of them such a cell
 
 
 def test_validity(run: Run) -> None:
