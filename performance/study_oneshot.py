@@ -6,7 +6,7 @@
 The first form runs every method with a few seeds in a shortened form of its published run and looks the found cells up.
 The second compares the accuracy at the end of a search with that of the trained network: DARTS, whose cell is trained
 from scratch, against ISTA-NAS in one stage, whose search goes over into the training. Finished runs are kept in
-FOLDER, and both forms go on where they were interrupted. Results are written to performance/results/ (none are there yet).
+FOLDER, and both forms go on where they were interrupted. Results are written to performance/results/.
 
 What is shortened: 8 channels instead of 16, 1 cell in a stage instead of 5, images of 16×16 pixels (averages of 2×2),
 4,000 instead of 50,000 images, 25 epochs. There are fewer steps by a large factor, so the learning rate of the
