@@ -10,9 +10,7 @@ __all__ = ["installed", "read", "recognises"]
 
 import hashlib
 import zipfile
-import zlib
 from collections.abc import Iterator
-from importlib import util
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +20,7 @@ import numpy.typing as npt
 from tauzero import spaces
 from tauzero.benchmarks import _safe_pickle
 from tauzero.benchmarks._table import Column, Table, in_index_order
+from tauzero.benchmarks._wheels import ZIP_DAMAGE, installed_folder, member_names, package_version
 from tauzero.spaces import BenchmarkFormatError, Progress
 
 _NAME = "analog_nasbench201"
@@ -75,11 +74,7 @@ _INERT: Final = {
 
 def installed() -> Path | None:
     """Folder of the installed package, found without running any of its code; None if it is not installed."""
-    spec = util.find_spec(_MODULE)  # of a top-level name: looks for the file, imports nothing
-    for place in (spec.submodule_search_locations or []) if spec else []:
-        if (Path(place) / _FILE).is_file():
-            return Path(place)
-    return None
+    return installed_folder(_MODULE, lambda place: (place / _FILE).is_file())
 
 
 def _file(path: Path) -> Path | None:
@@ -96,13 +91,7 @@ def recognises(path: Path) -> bool:
         with file.open("rb") as stream:
             head = stream.read(256)
         return head[:1] == b"\x80" and f"{_MODULE}.data".encode() in head
-    if not (path.is_file() and zipfile.is_zipfile(path)):
-        return False
-    try:
-        with zipfile.ZipFile(path) as wheel:
-            return f"{_MODULE}/{_FILE}" in wheel.namelist()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
-        return False
+    return f"{_MODULE}/{_FILE}" in member_names(path)
 
 
 def _content(path: Path) -> bytes:
@@ -114,7 +103,7 @@ def _content(path: Path) -> bytes:
         else:
             with zipfile.ZipFile(path) as wheel, wheel.open(f"{_MODULE}/{_FILE}") as member:
                 data = member.read(_MAX_BYTES + 1)
-    except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, OSError, RuntimeError, ValueError) as error:
+    except ZIP_DAMAGE as error:
         raise BenchmarkFormatError(f"'{path}' is no intact wheel of {_DISTRIBUTION} ({error}).") from error
     if len(data) > _MAX_BYTES:
         raise BenchmarkFormatError(f"'{path}': {_FILE} is too large, the limit is {_MAX_BYTES} bytes.")
@@ -142,7 +131,7 @@ def read(path: Path, progress: Progress) -> Table:
         licence=f"none stated in {_DISTRIBUTION} (IBM's analog-nas, of which it is a part, is Apache-2.0)",
         provenance={
             "reader": "analog-nasbench",
-            "package": f"{_DISTRIBUTION} {_version(path)}".strip(),
+            "package": f"{_DISTRIBUTION} {package_version(_DISTRIBUTION, path, installed())}".strip(),
             "files": [{"name": _FILE, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}],
         },
         index=index,
@@ -184,18 +173,3 @@ def _columns(states: list[dict[Any, Any]], order: npt.NDArray[np.int64], wrong: 
         yield column(metric, "percent", values, f"{what}; mean, {text}")
         spread = [number(drift.get("uncertainty"), f"{name}.uncertainty") for drift in drifts]
         yield column(f"{metric}_deviation", "percent", spread, f"{what}; its uncertainty, {text}")
-
-
-def _version(path: Path) -> str:
-    """Version of the package if it is the installed one or stands in the wheel's name; else empty."""
-    if path.suffix == ".whl":
-        parts = path.name.split("-")
-        return parts[1] if len(parts) > 1 else ""
-    if path != installed():
-        return ""
-    from importlib import metadata  # slow to import, and needed once
-
-    try:
-        return metadata.version(_DISTRIBUTION)
-    except metadata.PackageNotFoundError:
-        return ""

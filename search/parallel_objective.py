@@ -4,8 +4,7 @@ from __future__ import annotations
 
 __all__ = ["ParallelObjective"]
 
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Literal, Self
@@ -14,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from tauzero.search._measured import MeasuredObjective
+from tauzero.search._one_thread import OneThread
 from tauzero.search.objectives import Objective
 from tauzero.spaces import Genotypes
-from tauzero.spaces._engines import Engine, Work, check_engine, local_count, open_engine
+from tauzero.spaces._engines import Engine, check_engine, local_count, open_engine
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class _Rows:
 _Measured = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
 
 
-class _Evaluating(Work[_Rows, _Measured]):
+class _Evaluating(OneThread[_Rows, _Measured]):
     """Evaluates architectures with one thread."""
 
     def __init__(self, objective: Objective) -> None:
@@ -55,24 +55,6 @@ class _Evaluating(Work[_Rows, _Measured]):
 
     def __repr__(self) -> str:
         return f"the objective '{self._objective.label}'"
-
-    def begin(self) -> None:
-        """One torch thread."""
-        import torch
-
-        torch.set_num_threads(1)
-
-    @contextmanager
-    def here(self) -> Iterator[None]:
-        """One torch thread as in worker processes, so that their number does not show in the last digit."""
-        import torch
-
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(threads)
 
     def do(self, task: _Rows) -> _Measured:
         """Values and seconds."""

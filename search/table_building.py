@@ -7,8 +7,7 @@ __all__ = ["BuildPlan", "build_table", "plan_table"]
 import os
 import platform
 import re
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,11 +19,12 @@ from tauzero import __version__, spaces
 from tauzero.benchmarks import Table, write_store
 from tauzero.benchmarks._folder_lock import digest
 from tauzero.benchmarks._readers import benchmark_names
+from tauzero.search._one_thread import OneThread
 from tauzero.search._table_columns import make_columns
 from tauzero.search._table_folder import BuildFolder, Group, Results
 from tauzero.search._table_protocol import Protocol
 from tauzero.spaces import Genotypes, Progress, SearchSpace
-from tauzero.spaces._engines import Engine, Work, check_engine, open_engine
+from tauzero.spaces._engines import Engine, check_engine, open_engine
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 #: Images of the parts of scikit-learn's 1,797 digits where nothing is said; the rest is the test.
@@ -268,7 +268,7 @@ def check_name(name: str) -> None:
         )
 
 
-class _Training(Work[Group, Any]):
+class _Training(OneThread[Group, Any]):
     """Trains groups on one thread."""
 
     def __init__(self, plan: BuildPlan) -> None:
@@ -279,23 +279,6 @@ class _Training(Work[Group, Any]):
 
     def __repr__(self) -> str:
         return "training"
-
-    def begin(self) -> None:
-        import torch
-
-        torch.set_num_threads(1)
-
-    @contextmanager
-    def here(self) -> Iterator[None]:
-        """One torch thread as in worker processes, so that their number does not show in the last digit."""
-        import torch
-
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(threads)
 
     def do(self, task: Group) -> Any:
         import torch

@@ -109,6 +109,13 @@ class SearchSpace(ABC):
         del notion
         raise self._not_enumerable("classes")
 
+    @cached_property
+    def _own_classes(self) -> npt.NDArray[np.int64]:
+        """`classes` where every enumerated architecture is its own."""
+        labels = np.arange(self.size, dtype=np.int64)
+        labels.setflags(write=False)
+        return labels
+
     def _not_enumerable(self, what: str) -> NotEnumerableError:
         return NotEnumerableError(
             f"`{what}` needs a space whose architectures fit into one array; {self.name} has about {self.size:.2g}. "

@@ -155,12 +155,6 @@ class NASBench101(VertexCellSpace):
         self.check_notion(notion)
         return self._own_classes
 
-    @cached_property
-    def _own_classes(self) -> npt.NDArray[np.int64]:
-        labels = np.arange(self.size, dtype=np.int64)
-        labels.setflags(write=False)
-        return labels
-
     def canonical(self, genotypes: npt.ArrayLike, notion: str | None = None) -> Genotypes:
         """Pruned cells in the vertex order of the published table, ``int8[n, 26]``."""
         self.check_notion(notion)

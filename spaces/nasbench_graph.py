@@ -133,12 +133,6 @@ class NASBenchGraph(SearchSpace):
         self.check_notion(notion)
         return self._own_classes
 
-    @cached_property
-    def _own_classes(self) -> npt.NDArray[np.int64]:
-        labels = np.arange(self.size, dtype=np.int64)
-        labels.setflags(write=False)
-        return labels
-
     def canonical(self, genotypes: npt.ArrayLike, notion: str | None = None) -> Genotypes:
         """The row that the authors trained for each network, ``int8[n, 5]``."""
         self.check_notion(notion)

@@ -144,12 +144,6 @@ class TransNASMacro(SearchSpace):
         self.check_notion(notion)
         return self._own_classes
 
-    @cached_property
-    def _own_classes(self) -> npt.NDArray[np.int64]:
-        labels = np.arange(self.size, dtype=np.int64)
-        labels.setflags(write=False)
-        return labels
-
     def num_modules(self, genotypes: npt.ArrayLike) -> npt.NDArray[np.int64]:
         """Modules of each chain (4 to 6), ``int64[n]``."""
         return (self.validate(genotypes) > 0).sum(axis=1)

@@ -134,13 +134,14 @@ def run(
             if setup.settings.ranked_images is None
             else training.accuracies(drawn, setup.settings.ranked_images)
         )
+    value = float(training.accuracies(row[None])[0])
     result = OneShotResult(
         method=method,
         space=the_space.name,
         genotype=row,
         arch=the_space.to_string(row[None])[0],
-        value=float(training.accuracies(row[None])[0]),
-        search_accuracy=training.method.search_accuracy(training, row),
+        value=value,
+        search_accuracy=training.method.search_accuracy(training, value),
         truth=truth_of(table, row),
         ranking=ranking_of(table, drawn, scores),
         history=training.history,

@@ -198,7 +198,7 @@ class SparseCode:
     # -- checkpoints --------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Tensor]:
-        """b, all z and all supports; A is drawn again from the seed."""
+        """b, A, all z and all supports."""
         return {
             "b": self.b.detach(),
             "z": torch.from_numpy(np.concatenate(self.z)),

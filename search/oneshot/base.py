@@ -174,10 +174,13 @@ class OneShotMethod(ABC):
         """
         return training.accuracies(genotypes)
 
-    def search_accuracy(self, training: Training, derived: Genotypes) -> float:
-        """Accuracy in percent on the validation half of the network that the search has come to."""
+    def search_accuracy(self, training: Training, value: float) -> float:
+        """Accuracy in percent on the validation half of the network that the search has come to.
+
+        `value` is that of the found architecture, plain operations with the shared weights.
+        """
         if not self.searches_with_gates:
-            return float(training.accuracies(derived[None])[0])
+            return value
         epochs = training.settings.epochs
         with torch.no_grad():
             return training.accuracy(self.gates(Moment(epochs, epochs, 0, training.steps)))

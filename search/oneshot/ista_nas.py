@@ -57,6 +57,8 @@ class ISTANAS(OneShotMethod):
         """Draw A and b, and recover the first z."""
         super().begin(supernet, generator)
         self.code = SparseCode(supernet, self.options, generator)
+        #: The farthest move of a z in the last recovery.
+        self._moved = float("nan")
 
     def parameters(self) -> list[nn.Parameter]:
         """B alone."""
@@ -71,8 +73,6 @@ class ISTANAS(OneShotMethod):
         """Recover z from b."""
         del training, epoch
         self._moved = float(self.code.recover(range(len(self.code.groups))).max())
-
-    _moved = float("nan")
 
     def favourite(self) -> Genotypes:
         """The architecture of the support."""

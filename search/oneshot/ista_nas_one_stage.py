@@ -12,15 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
 
 from tauzero.search.oneshot._gates import Gates
 from tauzero.search.oneshot._operations import SearchNorm
 from tauzero.search.oneshot._settings import number
-from tauzero.search.oneshot._sparse_code import SparseCode, SparseOptions
+from tauzero.search.oneshot._sparse_code import SparseOptions
 from tauzero.search.oneshot._supernet import Supernet, at_least
-from tauzero.search.oneshot.base import Moment, OneShotMethod
-from tauzero.spaces import Genotypes
+from tauzero.search.oneshot.base import Moment
+from tauzero.search.oneshot.ista_nas import ISTANAS
 
 if TYPE_CHECKING:
     from tauzero.search.oneshot._trainer import Training
@@ -34,7 +33,7 @@ class OneStageOptions(SparseOptions):
     search_epochs: int = at_least(1, 150, "After so many epochs everything that still moves is frozen.")
 
 
-class ISTANASOneStage(OneShotMethod):
+class ISTANASOneStage(ISTANAS):
     """ISTA-NAS under the settings of the target network, its search and its training being one (Yang et al., 2020).
 
     Weights and b are updated by the same loss. A choice freezes when its z moves by at most 10⁻³ between two
@@ -95,7 +94,6 @@ class ISTANASOneStage(OneShotMethod):
         }
     )
     options: OneStageOptions
-    code: SparseCode
 
     def begin(self, supernet: Supernet, generator: torch.Generator) -> None:
         """Draw A and b, recover the first z, and hold the operations' norms at scale 1 and shift 0."""
@@ -108,7 +106,6 @@ class ISTANASOneStage(OneShotMethod):
                     f"{self.name} needs a norm with a scale behind every operation: leave the options 'affine', "
                     "'pool_norm' and 'skip_norm' at True."
                 )
-        self.code = SparseCode(supernet, self.options, generator)
         #: Gates of frozen choices, NaN elsewhere.
         self.fixed = torch.full(supernet.shape, torch.nan).to(self.code.b)
         self.frozen = np.zeros(len(self.code.groups), dtype=np.bool_)
@@ -116,7 +113,6 @@ class ISTANASOneStage(OneShotMethod):
         self.searched: int | None = None
         #: Validation accuracy when the search was over, in percent.
         self.accuracy_then: float | None = None
-        self._moved = float("nan")
         self._hold(still=True)
 
     # -- phases -------------------------------------------------------------------------------
@@ -197,22 +193,9 @@ class ISTANASOneStage(OneShotMethod):
 
     # -- results ------------------------------------------------------------------------------
 
-    def parameters(self) -> list[nn.Parameter]:
-        """B alone."""
-        return [self.code.b]
-
-    def favourite(self) -> Genotypes:
-        """The architecture of the support."""
-        return self.supernet.genotype(self.code.strengths())
-
-    def derive(self, training: Training) -> Genotypes:
-        """`favourite`."""
-        del training
-        return self.favourite()
-
-    def search_accuracy(self, training: Training, derived: Genotypes) -> float:
+    def search_accuracy(self, training: Training, value: float) -> float:
         """That of the network when its architecture was fixed, before it was trained on."""
-        return super().search_accuracy(training, derived) if self.accuracy_then is None else self.accuracy_then
+        return super().search_accuracy(training, value) if self.accuracy_then is None else self.accuracy_then
 
     def figures(self) -> dict[str, float]:
         """Share of the choices that are frozen, and the farthest move of a z in the last recovery."""
@@ -223,7 +206,7 @@ class ISTANASOneStage(OneShotMethod):
     def state_dict(self) -> dict[str, Any]:
         """The code, the gates of frozen choices and the phase."""
         return {
-            **self.code.state_dict(),
+            **super().state_dict(),
             "fixed": self.fixed.nan_to_num(),
             "held": ~self.fixed.isnan(),
             "frozen": self.frozen.tolist(),
@@ -233,7 +216,7 @@ class ISTANASOneStage(OneShotMethod):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take it back; the norms are held or trained as the phase says."""
-        self.code.load_state_dict({name: state[name] for name in ("b", "z", "support", "matrices")})
+        super().load_state_dict(state)
         with torch.no_grad():
             held = torch.as_tensor(state["held"], device=self.fixed.device)
             self.fixed.copy_(state["fixed"]).masked_fill_(~held, torch.nan)
