@@ -19,7 +19,9 @@ __all__ = [
 
 import bz2
 import re
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Final
@@ -42,6 +44,7 @@ MAX_ONE: Final = 8 * 2**20
 _META, _SUFFIX = "meta.pickle.pbz2", ".pickle.pbz2"
 _FILE = re.compile(r"\d{6}\.pickle\.pbz2")
 _PART = 100  # architectures, some three seconds of work
+_AHEAD = 4  # files that are decompressed before they are read
 _HEAD = 2**16
 _ONE_FILE = Limits(string=2**20, entry=2 * MAX_ONE, names=512 * 2**20)
 
@@ -49,20 +52,60 @@ _ONE_FILE = Limits(string=2**20, entry=2 * MAX_ONE, names=512 * 2**20)
 def _decompressed(path: Path, limit: int) -> bytes:
     """Content of a bz2 file, at most so many bytes and one more."""
     try:
-        with bz2.open(path) as stream:
-            return stream.read(limit + 1)
+        with path.open("rb") as raw:
+            packed = raw.read(4 * limit + 2**20)  # no bz2 file of that much content is longer
+        return _unpacked(packed, limit + 1)
     except (OSError, EOFError, ValueError) as error:
         raise BenchmarkFormatError(f"'{path}' is truncated or no bz2 file ({error}). Get it again.") from error
 
 
+def _unpacked(packed: bytes, most: int) -> bytes:
+    """The first bytes of what `bz2.open` reads, each stream in one call.
+
+    In a thread, reading every few kilobytes would mean to wait for Python's lock each time.
+    """
+    streams: list[bytes] = []
+    left = most
+    while left and (packed or not streams):
+        stream = bz2.BZ2Decompressor()
+        try:
+            streams.append(stream.decompress(packed, left))
+        except OSError:
+            if not streams:
+                raise
+            break  # what follows a stream and is none itself does not count
+        left -= len(streams[-1])
+        if left and not stream.eof:
+            raise EOFError("it ends before the end of a stream")
+        packed = stream.unused_data
+    return b"".join(streams)
+
+
 def _pickle(path: Path, limit: int) -> Any:
-    data = _decompressed(path, limit)
+    return _object(_decompressed(path, limit), path, limit)
+
+
+def _object(data: bytes, path: Path, limit: int) -> Any:
     if len(data) > limit:
         raise BenchmarkFormatError(
             f"'{path}' has more than {limit} bytes when decompressed. Folders named '-full' hold weights as well: get "
             "the one named '-simple'."
         )
     return loads(data, str(path))
+
+
+def _contents(files: Sequence[Path], limit: int) -> Iterator[tuple[Path, bytes]]:
+    """Decompress files in their order, some ahead in a thread: bz2 takes a third of the time, and needs no Python."""
+    with ThreadPoolExecutor(1) as ahead:
+        waiting = deque(ahead.submit(_decompressed, file, limit) for file in files[:_AHEAD])
+        try:
+            for k, file in enumerate(files):
+                data = waiting.popleft().result()
+                if k + _AHEAD < len(files):
+                    waiting.append(ahead.submit(_decompressed, files[k + _AHEAD], limit))
+                yield file, data
+        finally:
+            ahead.shutdown(cancel_futures=True)
 
 
 def _head(path: Path) -> bytes:
@@ -155,10 +198,10 @@ def _read_folder(path: Path, progress: Progress, parts: Parts, scheme: Scheme) -
     files = sorted(p for p in path.iterdir() if _FILE.fullmatch(p.name))
     done = sum(len(part["genotypes"]) for part in parts)
     collected = Collected(scheme)
-    for k, file in enumerate(files[done:], start=done):
+    for k, (file, data) in enumerate(_contents(files[done:], MAX_ONE), start=done):
         progress(k, len(files))
         number = int(file.name[:6])
-        name, results = record(scheme, _pickle(file, MAX_ONE), f"'{file}'")
+        name, results = record(scheme, _object(data, file, MAX_ONE), f"'{file}'")
         if number >= len(names) or names[number] != name:
             raise BenchmarkFormatError(f"'{file}' holds another architecture than {_META} says: {name!r:.100}.")
         collected.add(name, results)
