@@ -153,6 +153,46 @@ def evaluation_json(**changes: Any) -> dict[str, Any]:
     return {**found, **changes}
 
 
+def write_oneshot(folder: Path, method: str = "darts-v1", seed: int = 0, *, table: bool = True) -> Path:
+    """A finished one-shot search of four epochs, whose cell gets one skip connection more in each."""
+    folder.mkdir(parents=True)
+    space = tz.spaces.get("nasbench201")
+    rng = np.random.default_rng(seed)
+    convolutions = np.full((4, 6), space.operations.index("nor_conv_3x3"), dtype=np.int8)
+    skips = np.where(np.arange(6) < np.arange(1, 5)[:, None], space.operations.index("skip_connect"), convolutions)
+    archs = space.to_string(skips.astype(np.int8))
+    decides = method not in {"rsps", "enas"}
+    history = pd.DataFrame(
+        {
+            "epoch": range(4), "train_loss": [2.0, 1.5, 1.25, 1.0 + seed], "train_accuracy": [20.0, 40.0, 50.0, 60.0],
+            "architecture_loss": [1.0] * 4 if decides else [None] * 4, "peak_memory_mb": 100.0,
+            "arch": archs if decides else [None] * 4,
+        }
+    )  # fmt: skip
+    history.to_parquet(folder / "history.parquet")
+    drawn = space.sample(20, seed, unique=True)
+    ranking = pd.DataFrame({"genotype": drawn.tolist(), "score": rng.random(20)})
+    datasets: dict[str, Any] = {}
+    if table:
+        ranking["test_accuracy"] = rng.random(20)
+        for k, name in enumerate(("cifar10", "cifar100")):
+            datasets[name] = {"validation_accuracy": 80.0, "test_accuracy": 90.0 + seed - k, "rank": 7, "of": 15625}
+    ranking.to_parquet(folder / "ranking.parquet")
+    best = {"arch": archs[-1], "value": 50.5 + seed, "rank": 7 if table else None, "datasets": datasets}
+    common = {"method": method, "space": "nasbench201", "seed": seed}
+    result = common | {
+        "best": best, "search_accuracy": 51.0, "supernet_tau": 0.25 - seed if table else None, "epochs": 4,
+        "train_seconds": 12.5, "peak_memory_mb": 100.0, "data": f"512 images, drawn with seed {seed}",
+        "options": {"channels": 4, "seed_of": seed},
+    }  # fmt: skip
+    (folder / "result.json").write_text(json.dumps(result), encoding="utf-8")
+    (folder / "settings.json").write_text(json.dumps(common | {"preset": "smoke", "epochs": 4}), encoding="utf-8")
+    words = f"tauzero search --method {method} --seed {seed} --out DIR"
+    made = {"command": words, "versions": {"torch": "2"}, "machine": "a machine"}
+    (folder / "provenance.json").write_text(json.dumps(made), encoding="utf-8")
+    return folder
+
+
 class Page(HTMLParser):
     """Elements, attributes and texts of a page."""
 

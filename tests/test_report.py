@@ -22,6 +22,7 @@ from report_helpers import (
     evaluation_json,
     made_up_columns,
     made_up_table,
+    write_oneshot,
     write_search,
     write_study,
     write_sweep,
@@ -514,6 +515,7 @@ def test_kinds_do_not_recognise_one_another(study: Path, evaluated: Path, tmp_pa
         "evaluation": evaluated,
         "sweep": write_sweep(tmp_path / "sweep"),
         "trajectory": write_search(tmp_path / "run.parquet"),
+        "oneshot": write_oneshot(tmp_path / "darts"),
     }
     for kind, path in places.items():
         assert [name for name, source in SOURCES.items() if source.recognises(path)] == [kind]

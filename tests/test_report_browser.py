@@ -12,7 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_helpers import ALGORITHMS, evaluation_json, made_up_table, write_search, write_study, write_sweep
+from report_helpers import (
+    ALGORITHMS,
+    evaluation_json,
+    made_up_table,
+    write_oneshot,
+    write_search,
+    write_study,
+    write_sweep,
+)
 
 import tauzero as tz
 from tauzero.evaluation import report
@@ -59,8 +67,11 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
         evaluated,
         write_sweep(folder / "sweep"),
         write_search(folder / "run.parquet"),
+        write_oneshot(folder / "oneshot" / "a").parent,
         write_study(folder / "many", MANY, ("table",)),
     ]
+    write_oneshot(folder / "oneshot" / "b", "gdas")
+    write_oneshot(folder / "oneshot" / "c", seed=1)
     return report(sources, folder / "page.html", benchmark=made_up_table(), title="Everything")
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from tauzero.evaluation._report import _evaluations, _study, _study_results, _sweep, _trajectories
+from tauzero.evaluation._report import _evaluations, _oneshot, _study, _study_results, _sweep, _trajectories
 from tauzero.evaluation._report._parts import Context, Figure
 
 #: Makes figures of a source, none where it has nothing to show.
@@ -53,6 +53,12 @@ SOURCES: dict[str, Source] = {
         _trajectories.read,
         _trajectories.section,
     ),
+    "oneshot": Source(
+        "the folder of `tauzero search --method … --out`, or a folder of such folders",
+        _oneshot.recognises,
+        _oneshot.read,
+        _oneshot.section,
+    ),
 }
 
 #: The figures of a section in the order of the page.
@@ -84,6 +90,14 @@ FIGURES: dict[str, dict[str, Maker]] = {
         "pareto": _trajectories.pareto,
         "results": _trajectories.results,
         "best_cells": _trajectories.best_cells,
+    },
+    "oneshot": {
+        "means": _oneshot.means,
+        "results": _oneshot.results,
+        "operations": _oneshot.operations,
+        "ranking": _oneshot.ranking,
+        "training": _oneshot.training,
+        "best_cells": _oneshot.best_cells,
     },
 }
 

@@ -30,7 +30,7 @@ def report(
     dataset: str | None = None,
     metric: str | None = None,
 ) -> Path:
-    """Make one page of studies, evaluations, proxy sweeps and searches that needs nothing beside itself.
+    """Make one page of studies, evaluations, proxy sweeps and searches of all kinds that needs nothing beside itself.
 
     What a source is, is found out from its content. The page shows charts, sortable tables and drawn cells, says below
     each how it was made, and opens in any browser from 2023 on, without a network.
@@ -39,7 +39,8 @@ def report(
     ----------
     source
         One or several of: the folder of a study; the folder of ``tauzero evaluate --out``, or a file of what
-        ``tauzero evaluate --json`` printed; the folder of a proxy sweep; a trajectory, or a folder of trajectories.
+        ``tauzero evaluate --json`` printed; the folder of a proxy sweep; a trajectory, or a folder of trajectories; the
+        folder of a one-shot search, or a folder of such folders.
     out
         The HTML file; written whole or not at all.
     title

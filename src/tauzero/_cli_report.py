@@ -24,7 +24,8 @@ def report(
     source: Annotated[
         list[Path],
         typer.Argument(
-            help="Folders of `study`, `evaluate --out` or `score --out`, files of `search --out` or `evaluate --json`."
+            help="Folders of `study`, `evaluate --out`, `score --out` or `search --method … --out`, files of "
+            "`search --out` or `evaluate --json`."
         ),
     ],
     out: Annotated[Path, typer.Option("--out", help="The page.")] = Path("report.html"),
