@@ -270,17 +270,27 @@ def test_edge_normalisation() -> None:
     assert np.allclose(method.strengths(), expected.detach().numpy(), atol=1e-6)
 
 
-def test_warm_up() -> None:
-    training = double_training("pc-darts", channels=4, partial=1, warmup=0.5)
-    train, validation = first_batches(training)
-    before = training.method.alpha.detach().clone()
-    for epoch, moves in ((0, False), (1, False), (2, True)):
-        moment = oneshot.Moment(epoch, 4, 0, 3)
-        loss = training.method.architecture_step(training, moment, train, validation)
-        assert (loss is not None) == moves == (not torch.equal(before, training.method.alpha))
-
-
 # -- all --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [n for n in oneshot.names() if n not in {"rsps", "ista-nas-one-stage"}])
+def test_the_architecture_waits_for_the_end_of_the_warm_up(name: str) -> None:
+    training = double_training(name, warmup=0.5, architecture_learning_rate=0.1)
+    weights = [p.detach().clone() for p in training.supernet.parameters()]
+    before = [p.detach().clone() for p in training.method.parameters()]
+    for epoch in range(3):
+        training._one_epoch()
+        moved = not all(torch.equal(a, b) for a, b in zip(before, training.method.parameters(), strict=True))
+        assert moved == (epoch >= 2)
+    assert not all(torch.equal(a, b) for a, b in zip(weights, training.supernet.parameters(), strict=True))
+    judged = [row["architecture_loss"] is not None for row in training.history]
+    assert judged == [False, False, training.method.steps_architecture]
+
+
+def test_the_published_warm_up() -> None:
+    net = supernet(TINY)
+    setup = resolve(oneshot.find("pc-darts"), type(net), net.space, preset="paper", options={})
+    assert setup.settings.warmup * setup.settings.epochs == 15
 
 
 @pytest.mark.parametrize("name", [name for name in oneshot.names() if name != "ista-nas-one-stage"])  # has none

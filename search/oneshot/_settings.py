@@ -42,6 +42,9 @@ class Settings:
     architecture_weight_decay: float = number(0, math.inf, 1e-3, "Of Adam for the architecture.")
     architecture_beta1: float = number(0, 1, 0.5, "First decay rate of Adam for the architecture.")
     architecture_epsilon: float = number(0, math.inf, 1e-8, "Epsilon of Adam for the architecture.")
+    warmup: float = number(
+        0, 0.99, 0.0, "Share of the epochs before the architecture is updated; not of ISTA-NAS in one stage."
+    )
     validation: float = number(0, 0.9, 0.5, "Share of the images that the architecture is judged on.")
     augment: bool | None = field(
         default=None, metadata={"help": "Random crops and mirror images; by default for all but the digits."}

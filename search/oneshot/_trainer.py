@@ -121,6 +121,10 @@ class Training:
         )
         return self.weight_optimiser
 
+    def warming_up(self, epoch: int) -> bool:
+        """Whether only the weights are trained in this epoch."""
+        return epoch < self.settings.warmup * self.settings.epochs
+
     def loss(self, batch: Batch, gates: Gates) -> Tensor:
         """Cross entropy of a batch under gates, that of an auxiliary head included in training mode."""
         return self._loss_and_right(batch, gates)[0]
@@ -230,15 +234,16 @@ class Training:
         sums = {"train_loss": 0.0, "architecture_loss": 0.0}
         right = torch.zeros((), dtype=torch.int64, device=self.device)
         self._losses = []
+        judged = method.steps_architecture and not method.joint and not self.warming_up(epoch)
         for step in range(self.steps):
             moment = Moment(epoch, settings.epochs, step, self.steps)
             self._set_schedule(moment)
             chosen = order[step * self._size : (step + 1) * self._size]
             batch = self._augmented(pixels[chosen]), labels[chosen]
-            if method.steps_architecture and not method.joint and method.architecture_first:
+            if judged and method.architecture_first:
                 self._architecture(moment, batch, next(validation))
             right += self._weights(moment, batch)
-            if method.steps_architecture and not method.joint and not method.architecture_first:
+            if judged and not method.architecture_first:
                 self._architecture(moment, batch, next(validation))
             if self.device.type == "cpu" or step % _LOOK == _LOOK - 1 or step == self.steps - 1:
                 for name, value in self._look().items():
@@ -246,7 +251,6 @@ class Training:
         method.epoch_end(self, epoch)
         favourite = method.favourite()
         self.epoch += 1
-        judged = method.steps_architecture and not method.joint
         self.history.append(
             {
                 "epoch": epoch,

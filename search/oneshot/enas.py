@@ -115,7 +115,8 @@ class ENAS(OneShotMethod):
 
     def epoch_end(self, training: Training, epoch: int) -> None:
         """Train the controller."""
-        del epoch
+        if training.warming_up(epoch):
+            return
         batches = training.validation_batches(training.settings.batch_size)
         self.supernet.eval()
         rewards: list[float] = []

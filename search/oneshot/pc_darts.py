@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["PCDARTS", "PCDARTSOptions"]
+__all__ = ["PCDARTS"]
 
-from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -15,24 +13,7 @@ from torch import Tensor, nn
 
 from tauzero.search.oneshot._gates import Gates
 from tauzero.search.oneshot._supernet import Supernet
-from tauzero.search.oneshot.base import AlphaMethod, Batch, Moment
-
-if TYPE_CHECKING:
-    from tauzero.search.oneshot._trainer import Training
-
-
-@dataclass(frozen=True, slots=True)
-class PCDARTSOptions:
-    """Hyper-parameters of PC-DARTS."""
-
-    warmup: float = field(
-        default=0.3,
-        metadata={
-            "least": 0,
-            "most": 0.99,
-            "help": "Share of the epochs before the architecture is updated: 15 of 50.",
-        },
-    )
+from tauzero.search.oneshot.base import AlphaMethod, Moment
 
 
 class PCDARTS(AlphaMethod):
@@ -43,8 +24,7 @@ class PCDARTS(AlphaMethod):
     """
 
     name = "pc-darts"
-    Options = PCDARTSOptions
-    #: yuhuixu1993/PC-DARTS, ``train_search.py``, on both spaces.
+    #: yuhuixu1993/PC-DARTS, ``train_search.py``, on both spaces; α and β are first updated after 15 of 50 epochs.
     presets = MappingProxyType(
         {
             "paper": {
@@ -56,9 +36,10 @@ class PCDARTS(AlphaMethod):
                     "nesterov": False,
                     "architecture_learning_rate": 6e-4,
                     "partial": 4,
+                    "warmup": 0.3,
                 }
             },
-            "smoke": {"*": {"architecture_learning_rate": 0.05, "warmup": 0.0, "partial": 2}},
+            "smoke": {"*": {"architecture_learning_rate": 0.05, "partial": 2}},
         }
     )
     searches_with_gates = True
@@ -86,9 +67,3 @@ class PCDARTS(AlphaMethod):
         """Softmax of α times the weight of the edge."""
         edges: npt.NDArray[np.float64] = self.edge_weights().detach().double().cpu().numpy()
         return super().strengths() * edges[:, :, None]
-
-    def architecture_step(self, training: Training, moment: Moment, train: Batch, validation: Batch) -> Tensor | None:
-        """As DARTS, after the warm-up."""
-        if moment.epoch < self.options.warmup * moment.epochs:
-            return None
-        return super().architecture_step(training, moment, train, validation)
