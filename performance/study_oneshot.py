@@ -1,7 +1,7 @@
 """What one-shot searches find in NAS-Bench-201 on a CPU, and how far their own accuracies can be trusted.
 
     python performance/study_oneshot.py --images CIFAR10.npz --table NB201 --work FOLDER [--seeds 3] [--methods a b]
-    python performance/study_oneshot.py … --relation [--runs 12]
+    python performance/study_oneshot.py … --relation [--runs 20]
 
 The first form runs every method with a few seeds in a shortened form of its published run and looks the found cells up.
 The second compares the accuracy at the end of a search with that of the trained network: DARTS, whose cell is trained
@@ -9,8 +9,10 @@ from scratch, against ISTA-NAS in one stage, whose search goes over into the tra
 FOLDER, and both forms go on where they were interrupted. Results are written to performance/results/.
 
 What is shortened: 8 channels instead of 16, 1 cell in a stage instead of 5, images of 16×16 pixels (averages of 2×2),
-4,000 instead of 50,000 images, 25 epochs. There are fewer steps by a large factor, so the learning rate of the
-architecture is multiplied by it: architecture parameters could travel as far as in the published run.
+10,000 instead of 50,000 images, 100 epochs instead of some 250 where one operation of an edge is trained at a time (for
+the relation 4,000 images and 25 epochs). There are fewer steps by a large factor, so the learning rate of the
+architecture is multiplied by it, up to a bound: architecture parameters could travel as far as in the published run.
+ISTA-NAS in one stage searches for at most so many epochs as DARTS and trains on for as many.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from harness import machine
 
 import tauzero as tz
@@ -32,15 +35,18 @@ RESULTS = Path(__file__).parent / "results"
 SHORT = {
     "channels": 8,
     "cells_per_stage": 1,
-    "num_images": 4000,
+    "num_images": 10_000,
     "image_size": 16,
     "batch_size": 64,
     "learning_rate": 0.025,
     "ranked": 100,
     "ranked_images": 1000,
 }
-EPOCHS = 25
-STEPS = 31 * EPOCHS
+#: Of methods that train an operation of an edge at a time; of the others as published.
+EPOCHS = {"rsps": 100, "enas": 100, "gdas": 100, "setn": 100}
+FEW = 50
+#: For the relation: many runs, each with a training of what was found.
+RELATED = {"num_images": 4000, "epochs": 25}
 #: Published: epochs × steps of an epoch (25,000 images of the training half), learning rate of the architecture.
 PUBLISHED = {
     "darts-v1": (50 * 390, 3e-4),
@@ -51,13 +57,13 @@ PUBLISHED = {
     "ista-nas": (50 * 97, 6e-4),
     "ista-nas-one-stage": (120 * 520, 3e-4),
 }
-#: The controller has 50 updates of 20 architectures an epoch over 250 epochs; here 100 × 10 in all.
+#: The published controller has 50 updates of 20 architectures an epoch; here 10 of 10.
 EXTRA: dict[str, dict[str, Any]] = {
-    "enas": {"controller_steps": 4, "controller_samples": 10, "candidates": 50, "candidate_images": 256},
+    "enas": {"controller_steps": 10, "controller_samples": 10, "candidates": 50, "candidate_images": 256},
     "rsps": {"candidates": 100, "candidate_images": 512},
     "setn": {},
     "pc-darts": {"partial": 4},
-    "ista-nas-one-stage": {"validation": 0.5, "search_epochs": 10},
+    "ista-nas-one-stage": {"validation": 0.5},
 }
 PAPER = {
     "rsps": (87.66, 58.33, 31.14),
@@ -69,34 +75,49 @@ PAPER = {
 }
 
 
-def options_of(method: str, largest_rate: float) -> dict[str, Any]:
-    found = SHORT | EXTRA.get(method, {})
+def options_of(method: str, epochs: int, largest_rate: float, **more: Any) -> dict[str, Any]:
+    found = SHORT | EXTRA.get(method, {}) | more | {"epochs": epochs}
+    if method == "ista-nas-one-stage":
+        found["search_epochs"] = epochs
     if method in PUBLISHED:
         steps, rate = PUBLISHED[method]
-        found["architecture_learning_rate"] = min(largest_rate, rate * steps / STEPS)
+        ours = epochs * (found["num_images"] // 2 // found["batch_size"])
+        found["architecture_learning_rate"] = min(largest_rate, rate * steps / ours)
     return found
 
 
-def one(method: str, seed: int, args: argparse.Namespace, table: Any, **more: Any) -> dict[str, Any]:
+def one(method: str, seed: int, args: argparse.Namespace, table: Any, options: dict[str, Any]) -> dict[str, Any]:
     """One run, or its result where it has been made."""
-    tag = "relation" if more else "search"
-    folder = Path(args.work) / f"{tag}-{method}-{seed}"
+    folder = folder_of(args, method, seed)
     kept = folder / "result.json"
     if not kept.exists():
-        epochs = EPOCHS - 10 if method == "ista-nas-one-stage" else EPOCHS
         result = oneshot.run(
-            method, "nasbench201", args.images, preset="paper", seed=seed, out=folder, epochs=epochs, device="cpu",
-            table=table, **(options_of(method, args.largest_rate) | more),
+            method, "nasbench201", args.images, preset="paper", seed=seed, out=folder, device="cpu", table=table,
+            **options,
         )  # fmt: skip
         print(method, seed, result.arch, f"{result.value:.1f}", f"{result.seconds:.0f} s", flush=True)
     found: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
-    return found
+    other = {name: value for name, value in options.items() if found["options"][name] != value}
+    if other:
+        raise ValueError(f"{kept} is of a run with other options than {other}: delete its folder.")
+    return found | {"drift": drift(folder)}
+
+
+def folder_of(args: argparse.Namespace, method: str, seed: int) -> Path:
+    return Path(args.work) / f"{'relation' if args.relation else 'search'}-{method}-{seed}"
+
+
+def drift(folder: Path) -> list[int | None]:
+    """Skip connections in the cell that a run would have returned after each epoch."""
+    archs = pd.read_parquet(folder / "history.parquet")["arch"]
+    return [None if arch is None else arch.count("skip_connect") for arch in archs]
 
 
 def search(args: argparse.Namespace, table: Any) -> dict[str, Any]:
     rows = []
     for method in args.methods or oneshot.names():
-        runs = [one(method, seed, args, table) for seed in range(args.seeds)]
+        options = options_of(method, EPOCHS.get(method, FEW), args.largest_rate)
+        runs = [one(method, seed, args, table, options) for seed in range(args.seeds)]
         accuracies = np.array(
             [[run["best"]["datasets"][d]["test_accuracy"] for d in table.datasets] for run in runs], dtype=float
         )
@@ -111,7 +132,10 @@ def search(args: argparse.Namespace, table: Any) -> dict[str, Any]:
             "rank_cifar10": [run["best"]["rank"] for run in runs],
             "supernet_tau": [float(np.mean(taus)), float(np.std(taus, ddof=1))] if len(taus) > 1 else taus,
             "skip_connections": (cells == 1).sum(axis=1).tolist(),
+            "skip_connections_by_epoch": [run["drift"] for run in runs],
             "parameter_free": np.isin(cells, (0, 1, 4)).sum(axis=1).tolist(),
+            "value": [run["best"]["value"] for run in runs],
+            "search_accuracy": [run["search_accuracy"] for run in runs],
             "archs": [run["best"]["arch"] for run in runs],
             "train_seconds": float(np.mean([run["train_seconds"] for run in runs])),
             "epochs": runs[0]["epochs"],
@@ -125,10 +149,12 @@ def search(args: argparse.Namespace, table: Any) -> dict[str, Any]:
 def relation(args: argparse.Namespace, table: Any) -> dict[str, Any]:
     """Accuracy at the end of the search against that of the trained network, run by run, on the same halves."""
     found: dict[str, Any] = {}
-    for method in ("darts-v1", "pc-darts", "ista-nas", "ista-nas-one-stage"):
+    for method in args.methods or ("darts-v1", "pc-darts", "ista-nas", "ista-nas-one-stage"):
+        more = {"num_images": RELATED["num_images"], "data_seed": 0, "ranked": 0}
+        options = options_of(method, RELATED["epochs"], args.largest_rate, **more)
         pairs = []
         for seed in range(args.runs):
-            run = one(method, seed, args, table, data_seed=0, ranked=0)
+            run = one(method, seed, args, table, options)
             value = run["best"]["value"] if method == "ista-nas-one-stage" else trained(run, seed, args)
             pairs.append((run["search_accuracy"], value))
         at_search, at_end = np.array(pairs).T
@@ -149,23 +175,25 @@ def relation(args: argparse.Namespace, table: Any) -> dict[str, Any]:
 
 def trained(run: dict[str, Any], seed: int, args: argparse.Namespace) -> float:
     """Accuracy of the found cell, trained from scratch on the same half and judged on the same other one."""
-    kept = Path(args.work) / f"relation-{run['method']}-{seed}" / "trained.json"
+    kept = folder_of(args, run["method"], seed) / "trained.json"
     if not kept.exists():
         import torch
 
-        from tauzero.search._training import train
+        from tauzero.search._training import Images, train
         from tauzero.search.oneshot._data import load_images
         from tauzero.search.oneshot._settings import Settings
 
-        settings = Settings(num_images=SHORT["num_images"], image_size=SHORT["image_size"])
-        images = load_images(args.images, settings, seed=0, multiple=4, device=torch.device("cpu"))
+        settings = Settings(num_images=RELATED["num_images"], image_size=SHORT["image_size"])
+        device = torch.device("cpu")
+        halves = load_images(args.images, settings, seed=0, multiple=4, device=device)
+        images = Images(halves.train, halves.validation, halves.num_classes, halves.description, device)
         space = tz.spaces.get("nasbench201")
         recipe = {
             "learning_rate": 0.1, "momentum": 0.9, "weight_decay": 5e-4, "batch_size": 64, "augment": True,
             "options": {"channels": SHORT["channels"], "cells_per_stage": SHORT["cells_per_stage"]},
         }  # fmt: skip
         row = space.from_string([run["best"]["arch"]])[0]
-        value, _ = train(space, row, images, epochs=EPOCHS, seed=seed, recipe=recipe)  # type: ignore[arg-type]
+        value, _ = train(space, row, images, epochs=RELATED["epochs"], seed=seed, recipe=recipe)  # type: ignore[arg-type]
         with atomic_path(kept) as partial:
             partial.write_text(json.dumps({"accuracy": value}), encoding="utf-8")
     return float(json.loads(kept.read_text(encoding="utf-8"))["accuracy"])
@@ -177,13 +205,15 @@ def main() -> None:
     parser.add_argument("--table", required=True, help="a file of NAS-Bench-201")
     parser.add_argument("--work", required=True, help="folder of the runs")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--methods", nargs="*")
+    parser.add_argument("--methods", nargs="*", help="only these; results are written when all are run")
     parser.add_argument("--largest-rate", type=float, default=0.03, help="of the architecture; bounds the scaling")
     parser.add_argument("--relation", action="store_true")
-    parser.add_argument("--runs", type=int, default=12)
+    parser.add_argument("--runs", type=int, default=20)
     args = parser.parse_args()
     table = tz.benchmarks.load("nasbench201", args.table)
     found = relation(args, table) if args.relation else search(args, table)
+    if args.methods:
+        return
     name = "oneshot_relation.json" if args.relation else "oneshot_nb201.json"
     with atomic_path(RESULTS / name) as partial:
         header = {

@@ -270,6 +270,20 @@ def test_edge_normalisation() -> None:
     assert np.allclose(method.strengths(), expected.detach().numpy(), atol=1e-6)
 
 
+# -- ISTA-NAS ---------------------------------------------------------------------------------
+
+
+def test_the_value_of_a_sparse_network_is_with_its_gates() -> None:
+    training = double_training("ista-nas", initial=1.0)
+    training._one_epoch()
+    row = training.method.derive(training)
+    with torch.no_grad():
+        gates = training.method.gates(MOMENT)
+    assert float(gates.weights[torch.from_numpy(gates.active)].std()) > 0
+    value = training.method.value(training, row)
+    assert value == training.accuracy(gates) == training.method.search_accuracy(training, value)
+
+
 # -- all --------------------------------------------------------------------------------------
 
 

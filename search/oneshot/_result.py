@@ -56,10 +56,10 @@ class OneShotResult:
     arch
         The same in the notation of the space's authors.
     value
-        Accuracy in percent on the validation half, with the supernet's weights.
+        Accuracy in percent on the validation half, with the supernet's weights (ISTA-NAS: and its gates).
     search_accuracy
-        The same of the network that the search has come to: under its mixed or sparse gates where the method has
-        such, when the search was over (ISTA-NAS in one stage: before the training that follows); else `value`.
+        The same of the network that the search has come to: the mixture of operations where the method has one, and
+        for ISTA-NAS in one stage the network before the training that follows; else `value`.
     truth
         What the table knows, by dataset: ``validation_accuracy`` and ``test_accuracy`` in percent, and ``rank``, 1 for
         the best by test accuracy among ``of`` architectures. Empty without a table.

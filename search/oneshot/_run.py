@@ -134,7 +134,7 @@ def run(
             if setup.settings.ranked_images is None
             else training.accuracies(drawn, setup.settings.ranked_images)
         )
-    value = float(training.accuracies(row[None])[0])
+    value = training.method.value(training, row)
     result = OneShotResult(
         method=method,
         space=the_space.name,

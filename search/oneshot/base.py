@@ -91,8 +91,7 @@ class OneShotMethod(ABC):
     architecture_first: ClassVar[bool] = True
     #: Whether `architecture_step` is called.
     steps_architecture: ClassVar[bool] = True
-    #: Whether the network that the search has come to is that under `gates`, mixed or sparse, and not the found
-    #: architecture with plain operations.
+    #: Whether the network that the search has come to is the mixture under `gates`, and not the found architecture.
     searches_with_gates: ClassVar[bool] = False
 
     def __init__(self, options: Any = None) -> None:
@@ -174,10 +173,14 @@ class OneShotMethod(ABC):
         """
         return training.accuracies(genotypes)
 
+    def value(self, training: Training, row: Genotypes) -> float:
+        """Accuracy in percent on the validation half of the found architecture `row`, with the shared weights."""
+        return float(training.accuracies(row[None])[0])
+
     def search_accuracy(self, training: Training, value: float) -> float:
         """Accuracy in percent on the validation half of the network that the search has come to.
 
-        `value` is that of the found architecture, plain operations with the shared weights.
+        `value` is that of the found architecture with the shared weights.
         """
         if not self.searches_with_gates:
             return value

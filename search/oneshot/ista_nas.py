@@ -49,7 +49,6 @@ class ISTANAS(OneShotMethod):
             "smoke": {"*": {"architecture_learning_rate": 0.02, "initial": 0.1}, "darts": {"none": False}},
         }
     )
-    searches_with_gates = True
     options: SparseOptions
     code: SparseCode
 
@@ -88,6 +87,13 @@ class ISTANAS(OneShotMethod):
         """`favourite`."""
         del training
         return self.favourite()
+
+    def value(self, training: Training, row: Genotypes) -> float:
+        """With the gates, under which the weights have been trained: the found architecture is all that there is."""
+        del row
+        epochs = training.settings.epochs
+        with torch.no_grad():
+            return training.accuracy(self.gates(Moment(epochs, epochs, 0, training.steps)))
 
     def state_dict(self) -> dict[str, Any]:
         """The code."""
