@@ -1,4 +1,4 @@
-"""Studies on Ray: a real cluster of two nodes on this machine, one of which dies meanwhile."""
+"""Studies and tables on Ray: a real cluster of two nodes on this machine, one of which dies meanwhile."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from study_helpers import toy_benchmark
 
-from tauzero import search
+from tauzero import search, spaces
 from tauzero.spaces import MissingExtraError
 
 needs_ray = pytest.mark.skipif(
@@ -74,6 +75,35 @@ def test_a_study_on_ray_is_that_of_one_process(cluster: Any, tmp_path: Path) -> 
         assert (out / f"{name}.parquet").read_bytes() == (tmp_path / f"local/{name}.parquet").read_bytes()
     more = studied(out, workers=1, trials=13)  # a folder does not care which engine goes on with it
     assert len(more.trials) == 4 * 13
+
+
+@needs_ray
+@pytest.mark.slow
+def test_a_table_built_on_ray_is_that_of_one_process(cluster: Any, tmp_path: Path) -> None:
+    import ray
+
+    second = next(node for node in cluster.list_all_nodes() if node is not cluster.head_node)
+    killed: list[int] = []
+
+    def kill(done: int, total: int) -> None:
+        if done and not killed:
+            cluster.remove_node(second, allow_graceful=False)
+            killed.append(done)
+
+    space = spaces.get("nasbench201")
+    small: dict[str, Any] = {
+        "epochs": 1, "seeds": 2, "train_images": 60, "validation_images": 40, "test_images": 50, "batch_size": 20,
+        "group_size": 2, "channels": 2, "cells_per_stage": 1, "genotypes": space.sample(10, 0, unique=True),
+    }  # fmt: skip
+    found = search.build_table(
+        space, tmp_path / "ray", name="mine", engine="ray", address=cluster.address, progress=kill, **small
+    )
+    assert killed
+    assert not ray.is_initialized()
+    expected = search.build_table(space, tmp_path / "local", name="mine", workers=1, **small)
+    assert [column.key for column in found.columns] == [column.key for column in expected.columns]
+    for one, other in zip(found.columns, expected.columns, strict=True):
+        assert one.metric == "training_seconds" or np.array_equal(one.values, other.values), one.name
 
 
 def test_without_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

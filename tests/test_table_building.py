@@ -170,7 +170,7 @@ def test_the_mean_is_that_of_the_runs(built: tuple[Path, Table]) -> None:
 
 
 @pytest.mark.slow
-def test_workers_and_engines_give_the_same_table(built: tuple[Path, Table], tmp_path: Path) -> None:
+def test_workers_give_the_same_table(built: tuple[Path, Table], tmp_path: Path) -> None:
     _same(built[1], search.build_table(SPACE, tmp_path, name="mine", genotypes=CELLS, workers=2, **SMALL))
 
 
