@@ -15,7 +15,7 @@ import pytest
 from study_helpers import toy_benchmark
 
 from tauzero import search, spaces
-from tauzero.spaces import MissingExtraError
+from tauzero.spaces import MissingExtraError, Progress
 
 needs_ray = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None or sys.platform == "win32",
@@ -43,6 +43,19 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
             made.shutdown()
 
 
+def killer(cluster: Any, after: int) -> tuple[Progress, list[int]]:
+    """A progress function that ends the second node once so much is done, and a list that then has an entry."""
+    second = next(node for node in cluster.list_all_nodes() if node is not cluster.head_node)
+    killed: list[int] = []
+
+    def kill(done: int, total: int) -> None:
+        if done >= after and not killed:
+            cluster.remove_node(second, allow_graceful=False)
+            killed.append(done)
+
+    return kill, killed
+
+
 def studied(out: Path, **options: Any) -> search.StudyResult:
     return search.study(
         toy_benchmark(), ALGORITHMS, ["table", "surrogate"], out=out, surrogate="bayesian_linear",
@@ -55,14 +68,7 @@ def studied(out: Path, **options: Any) -> search.StudyResult:
 def test_a_study_on_ray_is_that_of_one_process(cluster: Any, tmp_path: Path) -> None:
     import ray
 
-    second = next(node for node in cluster.list_all_nodes() if node is not cluster.head_node)
-    killed: list[int] = []
-
-    def kill(done: int, total: int) -> None:
-        if done >= 4 and not killed:
-            cluster.remove_node(second, allow_graceful=False)
-            killed.append(done)
-
+    kill, killed = killer(cluster, after=4)
     out = tmp_path / "ray"
     found = studied(out, engine="ray", address=cluster.address, progress=kill)
     assert killed
@@ -82,14 +88,7 @@ def test_a_study_on_ray_is_that_of_one_process(cluster: Any, tmp_path: Path) -> 
 def test_a_table_built_on_ray_is_that_of_one_process(cluster: Any, tmp_path: Path) -> None:
     import ray
 
-    second = next(node for node in cluster.list_all_nodes() if node is not cluster.head_node)
-    killed: list[int] = []
-
-    def kill(done: int, total: int) -> None:
-        if done and not killed:
-            cluster.remove_node(second, allow_graceful=False)
-            killed.append(done)
-
+    kill, killed = killer(cluster, after=1)
     space = spaces.get("nasbench201")
     small: dict[str, Any] = {
         "epochs": 1, "seeds": 2, "train_images": 60, "validation_images": 40, "test_images": 50, "batch_size": 20,
