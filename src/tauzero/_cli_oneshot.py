@@ -132,6 +132,11 @@ def _facts(payload: Mapping[str, Any]) -> Any:
     facts = [
         ["best architecture", best["arch"]],
         ["one-shot accuracy, %", best["value"]],
+        *(
+            [["at the end of the search, %", searched]]
+            if (searched := payload["search_accuracy"]) != best["value"]
+            else []
+        ),
         ["tau of the supernet", "–" if tau is None else f"{tau:.3f} ({payload['ranked']} random architectures)"],
         ["epochs", payload["epochs"]],
         ["training, s", payload["train_seconds"]],
