@@ -55,6 +55,7 @@ def test_several_searches(tmp_path: Path) -> None:
     assert "90.50 ± 0.71" in rows[0]
     assert "−0.250 ± 0.707" in rows[0]
     assert len(page.table("Searches in numbers")) == 4
+    assert page.text.index("rsps, seed 0 50.5 %") < page.text.index("darts-v1, seed 1 51.5 %")  # drawn in turn
     loss = traces(page, "Training", 1)
     assert loss["darts-v1"]["y"][-1] == 1.5  # the mean of 1 and 2
     assert loss["darts-v1"]["customdata"][-1][1:] == [1, 2]

@@ -20,6 +20,7 @@ import re
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +53,7 @@ _CURVES = {
     "train_loss": "loss of the weights' steps",
     "architecture_loss": "loss of the architecture's steps",
 }
-_DRAWN = 8
+_DRAWN = 9
 
 Floats = npt.NDArray[np.float64]
 
@@ -332,7 +333,9 @@ def best_cells(found: OneShots, context: Context) -> Iterator[Figure]:
     """What the searches returned."""
     del context
     items = []
-    for run in found.runs[:_DRAWN]:
+    # The first search of each method, then the second of each, while there is room.
+    turns = zip_longest(*found.by_method().values())
+    for run in [run for turn in turns for run in turn if run is not None][:_DRAWN]:
         best = run.result["best"]
         known = [f"{d}: {number(_test(run, d))} % test" for d in _datasets([run])]
         lines = (f"{number(best.get('value'))} % with the supernet's weights", *known)
