@@ -1,7 +1,7 @@
 """What one-shot searches find in NAS-Bench-201 on a CPU, and how far their own accuracies can be trusted.
 
     python performance/study_oneshot.py --images CIFAR10.npz --table NB201 --work FOLDER [--seeds 3] [--methods a b]
-    python performance/study_oneshot.py … --relation [--runs 20]
+    python performance/study_oneshot.py … --relation [--runs 30]
 
 The first form runs every method with a few seeds in a shortened form of its published run and looks the found cells up.
 The second compares the accuracy at the end of a search with that of the trained network: DARTS, whose cell is trained
@@ -208,7 +208,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="*", help="only these; results are written when all are run")
     parser.add_argument("--largest-rate", type=float, default=0.03, help="of the architecture; bounds the scaling")
     parser.add_argument("--relation", action="store_true")
-    parser.add_argument("--runs", type=int, default=20)
+    parser.add_argument("--runs", type=int, default=30)
     args = parser.parse_args()
     table = tz.benchmarks.load("nasbench201", args.table)
     found = relation(args, table) if args.relation else search(args, table)
