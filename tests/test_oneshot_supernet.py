@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -160,6 +162,26 @@ def test_one_hot_gates_keep_less_memory_than_all() -> None:
     one = oneshot.step_cost(net, net.one_hot(np.full(6, 3, dtype=np.int8)), images.float(), labels, repeats=1)
     assert 0 < one.saved_mb < full.saved_mb / 1.5
     assert one.seconds > 0
+
+
+def test_measuring_keeps_no_memory() -> None:
+    """What a pass saved is freed, though its node and the measurement both knew of it."""
+    status = Path("/proc/self/statm")
+    if not status.exists():
+        pytest.skip("needs Linux's /proc")
+    net = supernet(NB201, channels=8, cells_per_stage=1)
+    images, labels = batch(64, size=32)
+    gates = net.all_active(torch.ones(net.shape))
+
+    def resident() -> float:
+        return int(status.read_text(encoding="utf-8").split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+    saved = [oneshot.step_cost(net, gates, images.float(), labels, repeats=1).saved_mb for _ in range(2)]
+    before = resident()
+    for _ in range(4):
+        oneshot.step_cost(net, gates, images.float(), labels, repeats=1)
+    assert saved[0] == saved[1] > 50
+    assert resident() - before < 2 * saved[0]
 
 
 def test_a_cell_without_connection_is_zero_and_differentiable() -> None:

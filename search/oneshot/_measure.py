@@ -64,7 +64,8 @@ def step_cost(supernet: Supernet, gates: Gates, images: Tensor, labels: Tensor, 
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in weights:
             kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
+        # Held, so that no later tensor takes its place; detached, as an output that its own node holds is never freed.
+        return tensor.detach()
 
     training = supernet.training
     supernet.train()
