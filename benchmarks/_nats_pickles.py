@@ -52,8 +52,10 @@ _ONE_FILE = Limits(string=2**20, entry=2 * MAX_ONE, names=512 * 2**20)
 def _decompressed(path: Path, limit: int) -> bytes:
     """Content of a bz2 file, at most so many bytes and one more."""
     try:
+        # No bz2 file of that much content is longer. `read` takes all the memory that it is allowed to at once.
+        most = min(path.stat().st_size, 4 * limit + 2**20)
         with path.open("rb") as raw:
-            packed = raw.read(4 * limit + 2**20)  # no bz2 file of that much content is longer
+            packed = raw.read(most)
         return _unpacked(packed, limit + 1)
     except (OSError, EOFError, ValueError) as error:
         raise BenchmarkFormatError(f"'{path}' is truncated or no bz2 file ({error}). Get it again.") from error

@@ -24,10 +24,19 @@ Floats = npt.NDArray[np.float64]
 _Key = tuple[str, str, int | None, int | None]
 Noise = RunNoise | Literal["predictive", "none"]
 
-#: Rows that a model predicts at a time, always: matrix products of other shapes round differently.
+#: Rows that a model predicts at a time, always: matrix products of other shapes round differently. A power of two.
 _BLOCK = 128
 _SAMPLE = 10_000  # rows of `architectures` where a space cannot be enumerated
 _RUNS = 3  # runs that are listed; any other number can be asked for
+
+
+def _places(rows: Genotypes) -> npt.NDArray[np.int64]:
+    """A number below `_BLOCK` for each row, of its own entries alone and spread evenly, ``int64[n]``."""
+    factors = np.random.default_rng(0).integers(2**63, size=rows.shape[1], dtype=np.uint64)
+    factors |= np.uint64(1)
+    mixed = ((rows.astype(np.uint64) + np.uint64(1)) * factors).sum(axis=1, dtype=np.uint64)
+    mixed ^= mixed >> np.uint64(29)
+    return ((mixed * factors[0]) >> np.uint64(64 - _BLOCK.bit_length() + 1)).astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -291,22 +300,29 @@ class SurrogateBenchmark(Benchmark):
     def _predicted(model: Surrogate, rows: Genotypes) -> tuple[Floats, Floats]:
         """Mean and deviation of canonical rows in the unit of the metric, in blocks of one size.
 
-        Single precision and libraries of matrix products round by shape: in batches as they come, the same
-        architecture would differ in the sixth digit from one query to the next.
+        Libraries of matrix products round by the shape, and some by a row's place in it: in batches as they come, the
+        same architecture would differ in the sixth digit from one query to the next. So its place in a block of one
+        size follows from the architecture alone; places that nobody has a claim to are filled with any row.
         """
         if not len(rows):
             return np.empty(0), np.empty(0)
         distinct, inverse = model.space_.distinct(rows)
         stretch = getattr(model, "stretch", None)  # of a model for larger cells
-        means, stds = [], []
-        for start in range(0, len(distinct), _BLOCK):
-            part = distinct[start : start + _BLOCK]
-            full = np.concatenate([part, np.repeat(part[-1:], _BLOCK - len(part), axis=0)])
-            mean, std = (column[: len(part)] for column in model._predict(full, with_std=True))
+        place = _places(distinct)
+        by_place = np.argsort(place, kind="stable")
+        counts = np.bincount(place, minlength=_BLOCK)
+        turn = np.empty(len(distinct), dtype=np.int64)  # the block of each row: how many before it have its place
+        turn[by_place] = np.arange(len(distinct)) - np.repeat(np.cumsum(counts) - counts, counts)
+        by_turn = np.argsort(turn, kind="stable")
+        means, stds = np.empty(len(distinct)), np.empty(len(distinct))
+        for members in np.split(by_turn, np.cumsum(np.bincount(turn))[:-1]):
+            full = np.repeat(distinct[members[:1]], _BLOCK, axis=0)
+            full[place[members]] = distinct[members]
+            mean, std = (column[place[members]] for column in model._predict(full, with_std=True))
             half = (model.target_.inverse(mean + std) - model.target_.inverse(mean - std)) / 2
-            means.append(model.target_.inverse(mean))
-            stds.append(np.maximum(half, 0.0) * (1.0 if stretch is None else stretch(part)))
-        return np.concatenate(means)[inverse], np.concatenate(stds)[inverse]
+            means[members] = model.target_.inverse(mean)
+            stds[members] = np.maximum(half, 0.0) * (1.0 if stretch is None else stretch(distinct[members]))
+        return means[inverse], stds[inverse]
 
     @staticmethod
     def _deviation(column: PredictedColumn, mean: Floats, predictive: Floats) -> Floats:
