@@ -32,7 +32,7 @@ _RUNS = 3  # runs that are listed; any other number can be asked for
 
 def _places(rows: Genotypes) -> npt.NDArray[np.int64]:
     """A number below `_BLOCK` for each row, of its own entries alone and spread evenly, ``int64[n]``."""
-    factors = np.random.default_rng(0).integers(2**63, size=rows.shape[1], dtype=np.uint64)
+    factors = np.random.default_rng(0).integers(2**63, size=rows.shape[1:], dtype=np.uint64)
     factors |= np.uint64(1)
     mixed = ((rows.astype(np.uint64) + np.uint64(1)) * factors).sum(axis=1, dtype=np.uint64)
     mixed ^= mixed >> np.uint64(29)

@@ -78,6 +78,25 @@ def test_answers_depend_on_architecture_and_seed_alone(space: str, seed: int | N
     np.testing.assert_array_equal(benchmark.query(benchmark.space.canonical(cells), seed=seed), values)
 
 
+@pytest.mark.parametrize("space", SPACES)
+def test_kernels_that_round_by_place_change_nothing(space: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As OpenBLAS's for Haswell do: here every row's place is added to its prediction."""
+    benchmark = made(space)
+    model = benchmark.columns[0].model
+    plain = model._predict
+
+    def by_place(cells: np.ndarray, *, with_std: bool) -> tuple[np.ndarray, np.ndarray]:
+        mean, std = plain(cells, with_std=with_std)
+        return mean + 1e-4 * np.arange(len(mean)), std
+
+    monkeypatch.setattr(model, "_predict", by_place)
+    cells = benchmark.space.sample(400, 2)
+    values = benchmark.query(cells)
+    for chosen in (np.random.default_rng(0).permutation(400), [0], [7], list(range(100, 237))):
+        np.testing.assert_array_equal(benchmark.query(cells[chosen]), values[chosen])
+    np.testing.assert_allclose(values, made(space).query(cells), atol=0.2)
+
+
 def test_single_precision_networks_answer_alike_in_every_batch() -> None:
     """Matrix products round by shape; blocks of one size make up for it (plain `predict` differs here)."""
     benchmark = SurrogateBenchmark(
