@@ -44,7 +44,7 @@ MAX_ONE: Final = 8 * 2**20
 _META, _SUFFIX = "meta.pickle.pbz2", ".pickle.pbz2"
 _FILE = re.compile(r"\d{6}\.pickle\.pbz2")
 _PART = 100  # architectures, some three seconds of work
-_AHEAD = 4  # files that are decompressed before they are read
+_AHEAD = 8  # files that are decompressed before they are read
 _HEAD = 2**16
 _ONE_FILE = Limits(string=2**20, entry=2 * MAX_ONE, names=512 * 2**20)
 
@@ -97,8 +97,11 @@ def _object(data: bytes, path: Path, limit: int) -> Any:
 
 
 def _contents(files: Sequence[Path], limit: int) -> Iterator[tuple[Path, bytes]]:
-    """Decompress files in their order, some ahead in a thread: bz2 takes a third of the time, and needs no Python."""
-    with ThreadPoolExecutor(1) as ahead:
+    """Decompress files in their order, some ahead in threads: bz2 takes a third of the time, and no lock of Python.
+
+    It asks for the lock a few times in a file, and may wait for it longer than it works; so several are at it.
+    """
+    with ThreadPoolExecutor(_AHEAD // 2) as ahead:
         waiting = deque(ahead.submit(_decompressed, file, limit) for file in files[:_AHEAD])
         try:
             for k, file in enumerate(files):
