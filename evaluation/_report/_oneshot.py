@@ -41,7 +41,7 @@ from tauzero.evaluation._report._parts import (
     number,
 )
 from tauzero.evaluation.metrics import kendall_tau
-from tauzero.spaces import OPERATIONS, STRUCTURE, BenchmarkFormatError, SearchSpace, get
+from tauzero.spaces import OPERATIONS, STRUCTURE, BenchmarkFormatError, Genotypes, SearchSpace, get
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,14 +73,20 @@ class Run:
         """Its method."""
         return str(self.result["method"])
 
+    @property
+    def ranked(self) -> Genotypes:
+        """The random architectures, ``int8[n, L]``."""
+        return np.array(self.ranking["genotype"].tolist(), dtype=np.int8)
+
 
 @dataclass(frozen=True)
 class OneShots:
-    """One or several searches in one space."""
+    """One or several searches in one space, and how many more there are that are not finished."""
 
     path: Path
     space: str
     runs: list[Run]
+    unfinished: int
 
     def by_method(self) -> dict[str, list[Run]]:
         """The runs of each method, in the order of their first."""
@@ -143,7 +149,7 @@ def read(path: Path) -> OneShots:
     spaces = sorted({str(run.result["space"]) for run in runs})
     if len(spaces) > 1:
         raise ValueError(f"'{path}' holds searches of several spaces ({', '.join(spaces)}): report on each alone.")
-    return OneShots(path, spaces[0], runs)
+    return OneShots(path, spaces[0], runs, len(folders) - len(finished))
 
 
 def section(found: OneShots) -> dict[str, Any]:
@@ -160,17 +166,16 @@ def section(found: OneShots) -> dict[str, Any]:
         ("epochs", ", ".join(dict.fromkeys(str(run.result["epochs"]) for run in runs))),
         ("training", f"{seconds:,.0f} s" + (" in all" if len(runs) > 1 else "")),
     ]
-    folders = len(_folders(found.path))
-    left_out = folders - len(runs)
+    left_out = f"{found.unfinished} of {len(runs) + found.unfinished} searches are not finished and left out."
     commands = [_files.command(run.made.get("command")) for run in runs]
     what = methods[0] if len(methods) == 1 else f"{len(methods)} methods"
     return {
         "title": f"One-shot search: {what} on {found.space}",
         "facts": facts,
-        "notes": [f"{left_out} of {folders} searches are not finished and left out."] if left_out else [],
+        "notes": [left_out] if found.unfinished else [],
         "provenance": Provenance(
             source=found.path.name or str(found.path),
-            command="\n          ".join(dict.fromkeys(c for c in commands if c)) or None,
+            command=_files.commands(list(dict.fromkeys(c for c in commands if c))),
             seeds=", ".join(dict.fromkeys(str(run.result["seed"]) for run in runs)),
             versions=_files.texts(first.made.get("versions")),
             machine=_files.line(first.made.get("machine")),
@@ -250,7 +255,6 @@ def ranking(found: OneShots, context: Context) -> Iterator[Figure]:
             continue
         tau = kendall_tau(truth[fine], score[fine])
         space = get(found.space)
-        rows = np.stack(run.ranking["genotype"].to_numpy()[fine]).astype(np.int8)
         views.append(
             _charts.points_or_density(
                 score[fine],
@@ -258,7 +262,7 @@ def ranking(found: OneShots, context: Context) -> Iterator[Figure]:
                 "@0",
                 x_title=f"score with the supernet's weights (τ = {number(float(tau), 3)})",
                 y_title=what,
-                labels=space.to_string(rows),
+                labels=space.to_string(run.ranked[fine]),
             )
         )
         shown.append(run.name)
@@ -389,8 +393,7 @@ def _truth(space: str, run: Run, context: Context) -> tuple[Floats, str]:
         return _column(run.ranking, "test_accuracy"), "test accuracy in the table, %"
     dataset = context.dataset or table.datasets[0]
     metric = context.metric or table.main_metric(dataset)
-    rows = np.stack(run.ranking["genotype"].to_numpy()).astype(np.int8)
-    values = np.asarray(table.query(rows, dataset=dataset, metric=metric), dtype=np.float64)
+    values = np.asarray(table.query(run.ranked, dataset=dataset, metric=metric), dtype=np.float64)
     return values, f"{metric.replace('_', ' ')} on {dataset}"
 
 

@@ -101,7 +101,7 @@ def section(searches: Searches) -> dict[str, Any]:
         "notes": list(dict.fromkeys(note for run in runs.values() for note in run.notes)),
         "provenance": Provenance(
             source=searches.path.name or str(searches.path),
-            command="\n          ".join(recorded) or None,
+            command=_files.commands(recorded),
             seeds=", ".join(dict.fromkeys(str(run.seed) for run in runs.values())),
             versions=_files.texts(first.get("versions")),
             machine=_files.line(first.get("machine")),

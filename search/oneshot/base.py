@@ -182,8 +182,10 @@ class OneShotMethod(ABC):
 
         `value` is that of the found architecture with the shared weights.
         """
-        if not self.searches_with_gates:
-            return value
+        return self._accuracy_under_gates(training) if self.searches_with_gates else value
+
+    def _accuracy_under_gates(self, training: Training) -> float:
+        """The same of the network under the gates of the end of the run."""
         epochs = training.settings.epochs
         with torch.no_grad():
             return training.accuracy(self.gates(Moment(epochs, epochs, 0, training.steps)))

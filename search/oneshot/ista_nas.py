@@ -91,9 +91,7 @@ class ISTANAS(OneShotMethod):
     def value(self, training: Training, row: Genotypes) -> float:
         """With the gates, under which the weights have been trained: the found architecture is all that there is."""
         del row
-        epochs = training.settings.epochs
-        with torch.no_grad():
-            return training.accuracy(self.gates(Moment(epochs, epochs, 0, training.steps)))
+        return self._accuracy_under_gates(training)
 
     def state_dict(self) -> dict[str, Any]:
         """The code."""
